@@ -1,0 +1,153 @@
+"""How a data folder, and an upload in it, come into being.
+
+The laws: a storage starts only where rename, link, flock and fsync do what the promises need. An upload is made in `trash/`, under a lock that
+keeps every sweeper away, and enters `uploads/` by one rename: it is born whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from tusserver.storage.base import StorageUnfit
+from tusserver.storage.disk import Disk, write_all
+from tusserver.storage.layout import BUCKETS, FILES, OUTBOX, RUN, TRASH, UPLOADS, opened, same, try_flock
+
+SECRET, SECRET_BYTES = "secret", 32
+log = logging.getLogger("tusserver")
+_in_use: set[tuple[int, int]] = set()  # data folders of this process: two storages on one folder would not see each other's locks
+
+
+class Claim:
+    """The data folder belongs to one storage of this process."""
+
+    def __init__(self, root: Path) -> None:
+        status = os.stat(root)
+        self._key = (status.st_dev, status.st_ino)
+        if self._key in _in_use:
+            raise StorageUnfit(f"{root} is used by another storage of this process: give both mounts the same storage object")
+        _in_use.add(self._key)
+
+    def release(self) -> None:
+        """Another storage may have it."""
+        _in_use.discard(self._key)
+
+
+def begin(disk: Disk, root: Path, *, durable: bool) -> Claim:
+    """Make what is missing in a data folder, and check it.
+
+    Raises:
+        StorageUnfit: It cannot be used; the text is one line for the operator.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        claim = Claim(root)
+        try:
+            with opened(str(root)) as top:
+                _make_trees(disk, top, root)
+                _check(disk, root)
+                _make_secret(disk, top)
+                if durable:
+                    disk.fsync(top)
+        except BaseException:
+            claim.release()
+            raise
+    except OSError as error:
+        raise StorageUnfit(f"{root} cannot be used as a data folder: {error.strerror or error}") from error
+    if not sys.platform.startswith("linux"):  # pragma: no cover
+        log.warning("this platform is for development: one process, and unfinished uploads do not survive a restart")
+    return claim
+
+
+def _make_trees(disk: Disk, top: int, root: Path) -> None:
+    for tree in (UPLOADS, FILES, TRASH, OUTBOX, RUN):
+        _make(disk, tree, top)
+    for tree in (UPLOADS, FILES):
+        with opened(f"{root}/{tree}") as parent:
+            for bucket in BUCKETS:
+                _make(disk, bucket, parent)
+
+
+def _make(disk: Disk, name: str, parent: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        disk.mkdir(name, parent)
+
+
+def _make_secret(disk: Disk, top: int) -> None:
+    """32 random bytes that never change; two first starts at once agree on one of them."""
+    temporary = f"{SECRET}.{secrets.token_hex(4)}"
+    if not _secret_size(top):
+        fd = disk.create(temporary, top, mode=0o600)
+        try:
+            write_all(disk, fd, secrets.token_bytes(SECRET_BYTES))
+            disk.fsync(fd)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileExistsError):
+            disk.link(temporary, top, SECRET, top)
+        disk.unlink(temporary, top)
+    if (size := _secret_size(top)) != SECRET_BYTES:
+        raise StorageUnfit(f"the file `secret` in the data folder has {size} bytes instead of {SECRET_BYTES}: restore it from a backup")
+
+
+def _secret_size(top: int) -> int | None:
+    try:
+        return os.stat(SECRET, dir_fd=top, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _check(disk: Disk, root: Path) -> None:
+    """Carry a folder through all trees, link a file, lock a folder twice: what the promises rest on."""
+    name = f"check.{secrets.token_hex(8)}"
+    with contextlib.ExitStack() as stack:
+        trees = [stack.enter_context(opened(f"{root}/{tree}")) for tree in (TRASH, UPLOADS, FILES, OUTBOX)]
+        disk.mkdir(name, trees[0])
+        place = trees[0]
+        try:
+            for tree in [*trees[1:], trees[0]]:
+                _carry(disk, name, place, tree, root)
+                place = tree
+            _check_links(disk, f"{root}/{TRASH}/{name}", root)
+        finally:
+            disk.rmdir(name, place)
+
+
+def _carry(disk: Disk, name: str, place: int, tree: int, root: Path) -> None:
+    try:
+        disk.rename(name, place, name, tree)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise StorageUnfit(f"{root}: uploads, files, trash and outbox must be on one file system") from error
+        raise
+
+
+def _check_links(disk: Disk, path: str, root: Path) -> None:
+    with opened(path) as folder, opened(path) as again:
+        os.close(disk.create("a", folder))
+        try:
+            disk.link("a", folder, "b", folder)
+            disk.unlink("b", folder)
+        finally:
+            disk.unlink("a", folder)
+        if not try_flock(folder) or try_flock(again):
+            raise StorageUnfit(f"{root}: this file system has no working flock (is it a network share?)")
+
+
+def cradle(disk: Disk, trash: int, upload_id: str) -> tuple[str, int]:
+    """A new folder in the trash, and an open descriptor of it that holds its lock."""
+    while True:
+        name = f"{upload_id}.{secrets.token_hex(4)}"
+        disk.mkdir(name, trash)
+        try:
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=trash)
+        except FileNotFoundError:  # a sweeper was first
+            continue
+        if try_flock(folder) and same(folder, name, parent=trash):
+            return name, folder
+        os.close(folder)

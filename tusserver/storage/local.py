@@ -1,0 +1,274 @@
+"""Uploads in a folder of a local disk. The folder is the state: how far an upload is, is the size of its content.
+
+Here: reading, creating, and the life of the storage; `local_writer` has what is done under an upload's lock, `sweep` the cleaning. Readers take
+no lock and change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tusserver.errors import Damaged, NoSpace, NotFinished, NotFound, StorageFailed, Taken, TusError
+from tusserver.model import Upload
+from tusserver.storage import birth, outbox, record as records, sweep
+from tusserver.storage.base import Content, Owed, Storage
+from tusserver.storage.disk import Disk
+from tusserver.storage.layout import BUCKETS, CONTENT, FILES, ID, TRASH, UPLOADS, Found, Layout, brief_flock, opened, passing, read_keep, same
+from tusserver.storage.local_writer import Durability, Ground, LocalWriter, finished_upload, open_writer
+from tusserver.storage.record import NeverBorn, Record, current_boot
+from tusserver.storage.threads import Threads
+
+LOOKS = 8
+log = logging.getLogger("tusserver")
+
+
+class LocalStorage(Storage):
+    """Uploads below one folder.
+
+    Args:
+        root: The data folder; made if it is missing.
+        durability: What a power cut may cost: "finish" (unfinished uploads fall back to their last mark), "patch" (nothing that was
+            acknowledged), "none" (no promise).
+        disk: What changes the disk; tests put another one in.
+    """
+
+    features = frozenset({"creation", "creation-with-upload", "creation-defer-length", "termination", "expiration"})
+
+    def __init__(self, root: str | Path, *, durability: Durability = "finish", disk: Disk | None = None) -> None:
+        if durability not in ("finish", "patch", "none"):
+            raise ValueError(f"durability is finish, patch or none, not {durability!r}")
+        self.root = Path(os.path.abspath(root))
+        self._layout = Layout(self.root)
+        self._disk = disk or Disk()
+        self._threads = Threads()
+        self._ground = Ground(
+            layout=self._layout, disk=self._disk, durability=durability, boot=current_boot(), threads=self._threads
+        )
+        self._claimed: birth.Claim | None = None
+        self._foreign: set[str] = set()
+
+    async def start(self) -> None:
+        """Make the folders, and check that the disk can do what the promises need."""
+        if self._claimed is None:
+            self._claimed = await asyncio.to_thread(birth.begin, self._disk, self.root, durable=self._ground.durable)
+
+    async def stop(self) -> None:
+        """Take no more work."""
+        self._threads.stop()
+        if self._claimed is not None:
+            self._claimed.release()
+            self._claimed = None
+
+    async def free_space(self) -> int | None:
+        """Bytes that the file system still gives to an ordinary user."""
+        return await self._threads.run("look", self._free_space)
+
+    def _free_space(self) -> int:
+        with passing():
+            space = os.statvfs(self.root)
+        return space.f_bavail * space.f_frsize
+
+    # -- reading
+
+    async def load(self, upload_id: str) -> Upload:
+        """Look at an upload."""
+        return await self._threads.run("look", self.look, upload_id)
+
+    def look(self, upload_id: str) -> Upload:
+        """Look at an upload, in a thread."""
+        if not ID.fullmatch(upload_id):
+            raise NotFound
+        with passing():
+            for _ in range(LOOKS):
+                found = self._layout.find(upload_id)
+                try:
+                    return self._read(upload_id, found)
+                except NeverBorn:
+                    self._missing_record(upload_id, found)
+                finally:
+                    os.close(found.fd)
+        raise StorageFailed("the upload kept changing")
+
+    def _missing_record(self, upload_id: str, found: Found) -> None:
+        """Decide what a folder without a record is: one that was just moved away (look again), one never born, or damage."""
+        if not same(found.fd, f"{self._layout.bucket(found.tree, upload_id)}/{upload_id}"):
+            return
+        if found.tree == FILES:
+            log.error("upload %s is damaged: its record cannot be read", upload_id)
+            raise Damaged("the upload's record is damaged")
+        raise NotFound
+
+    def _read(self, upload_id: str, found: Found) -> Upload:
+        record = records.read(found.fd)
+        if found.tree == FILES:
+            return finished_upload(upload_id, found.fd, record)
+        return self._read_unfinished(upload_id, found.fd, record)
+
+    def _read_unfinished(self, upload_id: str, folder: int, record: Record) -> Upload:
+        boot = None if upload_id in self._ground.distrusted else self._ground.boot
+        for _ in range(LOOKS):
+            keep = read_keep(folder)
+            try:
+                content = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                raise NeverBorn from None
+            if read_keep(folder) == keep:
+                offset = record.offset(content.st_size, boot, keep)
+                return record.upload(upload_id, offset=offset, touched=content.st_mtime, finished=False)
+        raise StorageFailed("the upload kept changing")
+
+    def path(self, upload_id: str) -> Path | None:
+        """Where the content of a finished upload lies."""
+        return self._layout.content(upload_id)
+
+    def folder(self, upload_id: str) -> int:
+        """An open descriptor of an upload's folder, for a lock to be put on."""
+        return self._layout.folder(upload_id)
+
+    async def content(self, upload_id: str) -> Content:
+        """Open the file of a finished upload."""
+        return await self._threads.run("look", self._open_content, upload_id)
+
+    def _open_content(self, upload_id: str) -> Content:
+        with passing():
+            found = self._layout.find(upload_id)
+            try:
+                upload = self._read(upload_id, found)
+                if upload.taken:
+                    raise Taken
+                if not upload.finished:
+                    raise NotFinished(None if upload.full else upload.offset)
+                return LocalContent(upload, os.open(CONTENT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found.fd))
+            except NeverBorn:
+                raise NotFound from None
+            finally:
+                os.close(found.fd)
+
+    def listing(self) -> Iterator[tuple[str, Upload | None, str]]:
+        """Everything in the data folder, for a person to read: (id, upload or None, what is wrong with it)."""
+        for tree in (UPLOADS, FILES):
+            for bucket in BUCKETS:
+                for name in sorted(sweep.names(f"{self.root}/{tree}/{bucket}")):
+                    yield self._listed(name)
+
+    def _listed(self, name: str) -> tuple[str, Upload | None, str]:
+        try:
+            return name, self.look(name), ""
+        except TusError as error:
+            return name, None, error.message
+
+    # -- making
+
+    async def create(self, upload: Upload) -> None:
+        """Make an empty upload: born whole, or not at all."""
+        await self._threads.run("sync" if self._ground.durability == "patch" else "look", self._create, upload)
+
+    def _create(self, upload: Upload) -> None:
+        patch = self._ground.durability == "patch"
+        with passing(), opened(f"{self.root}/{TRASH}") as trash:
+            name, folder = birth.cradle(self._disk, trash, upload.id)
+            try:
+                record = Record(
+                    owner=upload.owner,
+                    length=upload.length,
+                    metadata=upload.metadata.raw,
+                    created=upload.created,
+                    boot=self._ground.boot,
+                )
+                records.write(self._disk, folder, record, durable=patch)
+                content = self._disk.create(CONTENT, folder)
+                try:
+                    if patch:
+                        self._disk.fsync(content)
+                        self._disk.fsync(folder)
+                finally:
+                    os.close(content)
+                self._enter(upload.id, name, trash)
+            finally:
+                os.close(folder)
+
+    def _enter(self, upload_id: str, name: str, trash: int) -> None:
+        with opened(self._layout.bucket(UPLOADS, upload_id)) as bucket:
+            brief_flock(bucket)
+            if os.path.lexists(f"{self._layout.bucket(FILES, upload_id)}/{upload_id}"):
+                raise StorageFailed("the name of the new upload is taken")
+            self._disk.rename(name, trash, upload_id, bucket)
+            if self._ground.durability == "patch":
+                self._disk.fsync(bucket)
+
+    async def open(self, upload_id: str) -> LocalWriter:
+        """Begin to work on an upload; the caller holds its lock."""
+        return await self._threads.run("data", open_writer, self._ground, upload_id)
+
+    # -- cleaning and owing
+
+    async def sweep(self, tick: int) -> list[Upload]:
+        """Clean a 256th part and the trash; name the unfinished uploads there."""
+        return await self._threads.run("sync", self._sweep, BUCKETS[tick % len(BUCKETS)])
+
+    def _sweep(self, bucket: str) -> list[Upload]:
+        with passing():
+            sweep.empty_trash(self._disk, self.root)
+            return list(self._survey(bucket))
+
+    def _survey(self, bucket: str) -> Iterator[Upload]:
+        for name in sweep.names(f"{self.root}/{UPLOADS}/{bucket}"):
+            if not ID.fullmatch(name) or name[:2] != bucket:
+                self._name_foreign(f"{UPLOADS}/{bucket}/{name}")
+                continue
+            try:
+                upload = self.look(name)
+                if upload.finished:
+                    sweep.bury_double(self._ground, name)
+                else:
+                    yield upload
+            except NotFound:
+                sweep.bury_unborn(self._ground, name)
+            except (StorageFailed, NoSpace) as error:
+                log.warning("the sweeper leaves upload %s alone: %s", name, error.line)
+
+    def _name_foreign(self, name: str) -> None:
+        if name not in self._foreign:
+            self._foreign.add(name)
+            log.warning("the sweeper leaves %s alone: it is no upload", name)
+
+    async def owed(self) -> list[str]:
+        """The ids of finished uploads whose `after_finish` is still owed."""
+        return await self._threads.run("look", self._owed)
+
+    def _owed(self) -> list[str]:
+        with passing():
+            return outbox.entries(self._layout)
+
+    async def claim(self, upload_id: str) -> Owed | None:
+        """Hold an owed event for delivery."""
+        return await self._threads.run("look", self._claim, upload_id)
+
+    def _claim(self, upload_id: str) -> Owed | None:
+        with passing():
+            return outbox.claim(self._layout, self._disk, self._threads, upload_id)
+
+
+class LocalContent(Content):
+    """An open finished file."""
+
+    def __init__(self, upload: Upload, fd: int) -> None:
+        status = os.fstat(fd)
+        self._fd = fd
+        self.upload = upload
+        self.size = status.st_size
+        self.modified = status.st_mtime
+        self.etag = f'"{upload.id}-{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+    def fileno(self) -> int:
+        """A descriptor to read from with explicit offsets."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+

@@ -1,0 +1,476 @@
+"""One upload of local storage while its lock is held: repair, append, mark, finish, remove, take.
+
+The laws:
+- Opening repairs: whoever comes after a crash first cuts the content to the offset that counts.
+- After a failed fdatasync the data is *distrusted*: never synced again (the second call would succeed, and the bytes be gone), but cut back to
+  what was durable before.
+- A record with a lower `synced` is written before a cut, one with a higher only after the fdatasync.
+The methods without `async` run in threads; the lock makes them one at a time, but for a mark, which runs beside the writing of a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from tusserver.errors import Damaged, NoSpace, NotFound, StorageFailed
+from tusserver.model import Upload
+from tusserver.storage import outbox, record as records
+from tusserver.storage.base import Sink, Writer
+from tusserver.storage.disk import Disk, write_all
+from tusserver.storage.layout import CONTENT, FILES, KEEP, TRASH, UPLOADS, Found, Layout, brief_flock, opened, passing, read_keep
+from tusserver.storage.record import NeverBorn, Record
+from tusserver.storage.threads import Jobs, Threads
+
+MARK_BYTES = 64 * 1024 * 1024
+MARK_SECONDS = 5.0
+COPY_BYTES = 1024 * 1024
+Durability = Literal["finish", "patch", "none"]
+log = logging.getLogger("tusserver")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the writers of one storage share.
+
+    Args:
+        boot: Names the time since the machine was started.
+        distrusted: Ids whose record could not be told that their data must not be trusted.
+    """
+
+    layout: Layout
+    disk: Disk
+    durability: Durability
+    boot: str
+    threads: Threads
+    distrusted: set[str] = field(default_factory=set)
+
+    @property
+    def durable(self) -> bool:
+        """Whether anything is synced at all."""
+        return self.durability != "none"
+
+    def sync_folder(self, path: str) -> None:
+        """Make the entries of a folder durable."""
+        if self.durable:
+            with opened(path) as fd:
+                self.disk.fsync(fd)
+
+    def bury(self, upload_id: str, tree: str) -> None:
+        """Move an upload's folder to the trash; the caller holds its lock."""
+        with opened(self.layout.bucket(tree, upload_id)) as bucket, opened(f"{self.layout.root}/{TRASH}") as trash:
+            self.disk.rename(upload_id, bucket, f"{upload_id}.{secrets.token_hex(4)}", trash)
+
+
+class DataLost(StorageFailed):
+    """An fdatasync of content failed: what was written since the last good one may be gone."""
+
+
+def open_writer(ground: Ground, upload_id: str) -> LocalWriter:
+    """Open an upload and repair it; the caller holds its lock."""
+    with passing():
+        found = ground.layout.find(upload_id)
+        writer = None
+        try:
+            writer = LocalWriter(ground, upload_id, found, records.read(found.fd))
+            writer.prepare()
+        except NeverBorn:
+            os.close(found.fd)
+            if found.tree == FILES:
+                raise Damaged("the upload's record is damaged") from None
+            ground.bury(upload_id, UPLOADS)
+            raise NotFound from None
+        except BaseException:
+            (writer.shut if writer else lambda: os.close(found.fd))()
+            raise
+        return writer
+
+
+class LocalWriter(Writer):
+    """See the module."""
+
+    def __init__(self, ground: Ground, upload_id: str, found: Found, record: Record) -> None:
+        self.ground = ground
+        self._disk = ground.disk
+        self._folder = found.fd
+        self._content = -1
+        self._record = record
+        self._named = False  # the folder's own name is durable
+        self.jobs = Jobs(ground.threads)
+        self.failed: StorageFailed | None = None
+        self._upload = record.upload(upload_id, offset=0, touched=0.0, finished=found.tree == FILES)
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as it is now."""
+        return self._upload
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread still works on the upload."""
+        return bool(self.jobs)
+
+    @property
+    def synced(self) -> int:
+        """Bytes that are durable."""
+        return self._record.synced
+
+    # -- opening and closing
+
+    def prepare(self) -> None:
+        """Bring what is on disk to what `upload` says."""
+        if self._upload.finished:
+            self._upload = finished_upload(self._upload.id, self._folder, self._record, missing_is_taken=True)
+            return
+        self._content = self._open_content()
+        if self._upload.id in self.ground.distrusted:
+            self._store(boot="")
+            self.ground.distrusted.discard(self._upload.id)
+        self._repair()
+
+    def _open_content(self) -> int:
+        try:
+            return os.open(CONTENT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        except FileNotFoundError:  # a power cut kept one of two new entries
+            return self._disk.create(CONTENT, self._folder)
+
+    def _repair(self) -> None:
+        keep = read_keep(self._folder)
+        size = os.fstat(self._content).st_size
+        offset = self._record.offset(size, self.ground.boot, keep)
+        if size > offset:
+            self._disk.truncate(self._content, offset)
+        if self._record.boot != self.ground.boot:
+            self._disk.fdatasync(self._content)
+            self._store(boot=self.ground.boot, synced=offset)
+        if keep is not None:
+            self._disk.unlink(KEEP, self._folder)
+        self._moved(offset)
+
+    def _store(self, **changes: str | int | bool | None) -> None:
+        record = replace(self._record, **changes)  # type: ignore[arg-type]  # fields of Record
+        records.write(self._disk, self._folder, record, durable=self.ground.durable)
+        self._record = record
+
+    def _moved(self, offset: int) -> None:
+        self._upload = self._upload.at(offset, os.fstat(self._content).st_mtime)
+
+    async def close(self) -> None:
+        """Wait for the last thread; data that a late mark could not sync is taken back."""
+        await self.jobs.settle()
+        if self.failed is not None:
+            try:
+                await self.jobs.run("sync", self.distrust)
+            except StorageFailed:
+                log.exception("upload %s: its data could not be taken back", self._upload.id)
+        self.shut()
+
+    def shut(self) -> None:
+        """Close the descriptors."""
+        for fd in (self._content, self._folder):
+            if fd >= 0:
+                os.close(fd)
+        self._content = self._folder = -1
+
+    # -- bytes
+
+    def append(self) -> LocalSink:
+        """Begin to store a body at the present offset."""
+        return LocalSink(self)
+
+    async def declare_length(self, length: int) -> Upload:
+        """Fix the length of an upload whose length was deferred."""
+        await self.jobs.run("sync", self._declare, length)
+        return self._upload
+
+    def _declare(self, length: int) -> None:
+        with passing():
+            self._store(length=length)
+            if self.ground.durability == "patch":
+                self._disk.fsync(self._folder)
+        self._upload = self._upload.declared(length)
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Add bytes at the end; on an error what fitted is counted."""
+        offset = self._upload.offset
+        try:
+            with passing():
+                while pieces:
+                    written = self._disk.write(self._content, pieces, offset)
+                    offset += written
+                    pieces = rest(pieces, written)
+        finally:
+            self._moved(offset)
+
+    def mark(self) -> None:
+        """Make what is there durable, beside the writer; only a failure to sync the data itself matters."""
+        offset = self._upload.offset
+        self._sync_content()
+        try:
+            with passing():
+                self._note(offset, name=not self._named)
+        except (StorageFailed, NoSpace) as error:
+            log.warning("upload %s: no mark was set: %s", self._upload.id, error.line)
+
+    def commit(self) -> None:
+        """Make a body that has ended durable (durability `patch`)."""
+        self._sync_content()
+        with passing():
+            self._note(self._upload.offset, name=True)
+
+    def _sync_content(self) -> None:
+        try:
+            self._disk.fdatasync(self._content)
+        except OSError as error:
+            raise DataLost("data could not be made durable; send it again") from error
+
+    def _note(self, offset: int, *, name: bool) -> None:
+        self._store(synced=offset)
+        if name:
+            self._disk.fsync(self._folder)
+        if not self._named:
+            self.ground.sync_folder(self.ground.layout.bucket(UPLOADS, self._upload.id))
+            self._named = True
+
+    def cut(self, offset: int) -> None:
+        """Take back everything past `offset`."""
+        with passing():
+            if self._record.synced > offset:
+                self._store(synced=offset)
+            self._disk.truncate(self._content, offset)
+        self._moved(offset)
+
+    def distrust(self) -> None:
+        """Fall back to what was durable before a sync failed."""
+        self.failed = None
+        with passing():
+            try:
+                self._store(boot="")
+            except OSError:
+                self.ground.distrusted.add(self._upload.id)
+                self._upload = self._upload.at(min(self._upload.offset, self._record.synced), self._upload.touched)
+                raise
+            self._repair()
+
+    # -- ends
+
+    async def finish(self, event: bytes | None) -> Upload:
+        """Make the full upload a finished file."""
+        await self.jobs.run("sync", self._finish, event)
+        return self._upload
+
+    def _finish(self, event: bytes | None) -> None:
+        upload, ground = self._upload, self.ground
+        with passing():
+            if os.fstat(self._content).st_size != upload.length or read_keep(self._folder) is not None:
+                raise StorageFailed("the content is not as long as the upload")
+            if ground.durable:
+                self._sync_or_distrust()
+                self._store(synced=upload.length)
+                self._disk.fsync(self._folder)
+            if event is not None:
+                outbox.put(ground.disk, ground.layout.root, upload.id, event, durable=ground.durable)
+            with opened(ground.layout.bucket(UPLOADS, upload.id)) as source, opened(ground.layout.bucket(FILES, upload.id)) as target:
+                brief_flock(source)
+                self._disk.rename(upload.id, source, upload.id, target)
+            self._upload = replace(upload, finished=True)
+            ground.sync_folder(ground.layout.bucket(FILES, upload.id))
+
+    def _sync_or_distrust(self) -> None:
+        try:
+            self._sync_content()
+        except DataLost as error:
+            self.distrust()
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
+
+    async def remove(self, *, durable: bool = True) -> None:
+        """Delete the upload: its folder goes to the trash, whence the sweeper takes it."""
+        await self.jobs.run("sync", self._remove, durable)
+
+    def _remove(self, durable: bool) -> None:  # noqa: FBT001  # run by position in a thread
+        tree = FILES if self._upload.finished else UPLOADS
+        with passing():
+            if tree == UPLOADS:
+                outbox.drop(self._disk, self.ground.layout.root, self._upload.id)
+            try:
+                self.ground.bury(self._upload.id, tree)
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                self._empty()
+                self.ground.bury(self._upload.id, tree)
+            if durable:
+                self.ground.sync_folder(self.ground.layout.bucket(tree, self._upload.id))
+
+    def _empty(self) -> None:
+        fd = os.open(CONTENT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            self._disk.truncate(fd, 0)
+        finally:
+            os.close(fd)
+
+    async def take(self, target: Path) -> bool:
+        """Move the content to `target`; an `OSError` of the target is the application's."""
+        return await self.jobs.run("sync", self._take, target)
+
+    def _take(self, target: Path) -> bool:
+        if not self._upload.finished:
+            raise StorageFailed("only a finished upload can be taken")
+        if self._upload.taken:
+            return False
+        moved = self._move(target)
+        self._store(taken=True)
+        self._upload = replace(self._upload, taken=True)
+        return moved
+
+    def _move(self, target: Path) -> bool:
+        with opened(str(target.parent)) as parent:
+            try:
+                self._disk.rename(CONTENT, self._folder, target.name, parent)
+            except FileNotFoundError:  # moved before a crash that kept it from being noted
+                return False
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._copy(target.name, parent)
+                self._disk.unlink(CONTENT, self._folder)
+            if self.ground.durable:
+                self._disk.fsync(parent)
+        return True
+
+    def _copy(self, name: str, parent: int) -> None:
+        temporary = f".{self._upload.id}.{secrets.token_hex(4)}"
+        source = os.open(CONTENT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        copy = self._disk.create(temporary, parent)
+        try:
+            offset = 0
+            while data := os.pread(source, COPY_BYTES, offset):
+                write_all(self._disk, copy, data, offset)
+                offset += len(data)
+            if self.ground.durable:
+                self._disk.fsync(copy)
+            self._disk.rename(temporary, parent, name, parent)
+        except BaseException:
+            self._disk.unlink(temporary, parent)
+            raise
+        finally:
+            os.close(source)
+            os.close(copy)
+
+
+class LocalSink(Sink):
+    """The body of one request on its way to the end of `content`."""
+
+    def __init__(self, writer: LocalWriter) -> None:
+        self._writer = writer
+        self._began = writer.upload.offset
+        self._mark: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    @property
+    def offset(self) -> int:
+        """Where the next byte goes."""
+        return self._writer.upload.offset
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Add bytes at the end."""
+        await self._mind_failure()
+        await self._writer.jobs.run("data", self._writer.write, pieces)
+        if self.offset - self._writer.synced >= MARK_BYTES:
+            self._start_mark()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._tick)
+
+    async def commit(self) -> Upload:
+        """Keep what was written; only durability `patch` waits for the disk."""
+        self._end()
+        if self._writer.ground.durability == "patch" and self.offset > self._began:
+            await self._settle_mark()
+            await self._mind_failure()
+            try:
+                await self._writer.jobs.run("sync", self._writer.commit)
+            except DataLost as error:
+                self._writer.failed = error
+        await self._mind_failure()
+        return self._writer.upload
+
+    async def abort(self) -> Upload:
+        """Take back what was written."""
+        self._end()
+        await self._settle_mark()
+        await self._mind_failure()
+        await self._writer.jobs.run("sync", self._writer.cut, self._began)
+        return self._writer.upload
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._start_mark()
+
+    def _start_mark(self) -> None:
+        if self._mark is None and not self._ended and self._writer.ground.durable:
+            self._mark = self._writer.jobs.begin("sync", self._writer.mark)
+            self._mark.add_done_callback(self._marked)
+
+    def _marked(self, mark: asyncio.Future[None]) -> None:
+        self._mark = None
+        if isinstance(error := mark.exception(), StorageFailed):
+            self._writer.failed = error
+
+    async def _settle_mark(self) -> None:
+        if self._mark is not None:
+            await asyncio.wait({self._mark})
+
+    async def _mind_failure(self) -> None:
+        if (failed := self._writer.failed) is not None:
+            await self._writer.jobs.run("sync", self._writer.distrust)
+            with passing():
+                raise failed.__cause__ if isinstance(failed.__cause__, OSError) else failed
+
+
+def rest(pieces: Sequence[bytes], written: int) -> list[bytes]:
+    """What is left of pieces after `written` bytes of them."""
+    for index, piece in enumerate(pieces):
+        if written < len(piece):
+            return [piece[written:], *pieces[index + 1 :]]
+        written -= len(piece)
+    return []
+
+
+def finished_upload(upload_id: str, folder: int, record: Record, *, missing_is_taken: bool = False) -> Upload:
+    """A finished upload as its open folder shows it.
+
+    Args:
+        missing_is_taken: Let a missing content pass: a crash came between moving it away and noting that.
+
+    Raises:
+        Damaged: The content is not as long as the record says.
+    """
+    length = record.length or 0
+    if record.taken:
+        return record.upload(upload_id, offset=length, touched=record.created, finished=True)
+    try:
+        content = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        if missing_is_taken:
+            return record.upload(upload_id, offset=length, touched=record.created, finished=True)
+        log.error("upload %s is damaged: its content is missing", upload_id)
+        raise Damaged("the stored file is damaged") from None
+    if content.st_size != record.length:
+        log.error("upload %s is damaged: it has %d bytes of %s", upload_id, content.st_size, record.length)
+        raise Damaged("the stored file is damaged")
+    return record.upload(upload_id, offset=length, touched=content.st_mtime, finished=True)
