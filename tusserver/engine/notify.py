@@ -108,7 +108,7 @@ class Notifier:
         except Refuse:
             raise
         except TimeoutError:
-            log.error("upload %s: a listener of %s took longer than %g s", event.upload.id, event.name, self._timeout)  # noqa: TRY400  # no stack
+            log.error("upload %s: a listener of %s took longer than %g s", event.upload.id, event.name, self._timeout)  # no stack
         except Exception:
             log.exception("upload %s: a listener of %s failed", event.upload.id, event.name)
         raise HookFailed("the application could not decide") from None
@@ -225,9 +225,9 @@ class Notifier:
     # -- queues
 
     def _event(self, name: str, upload: Upload, *, request: object = None, reason: TerminateReason | None = None) -> Event:
-        """A new event. Its number rises within the upload, across restarts as well: it counts milliseconds since the creation."""
+        """A new event. Its number rises within the upload, across restarts as well: it counts microseconds since the creation."""
         line = self._lines.get(upload.id)
-        number = max((line.number if line else 0) + 1, int((self._clock() - upload.created) * 1000))
+        number = max((line.number if line else 0) + 1, int((self._clock() - upload.created) * 1_000_000))
         if line is not None:
             line.number = number
         return Event(name=name, id=uuid.uuid4().hex, number=number, upload=upload, request=request, reason=reason)

@@ -14,11 +14,27 @@ from pathlib import Path
 
 from tusserver.errors import Damaged, NoSpace, NotFinished, NotFound, StorageFailed, Taken, TusError
 from tusserver.model import Upload
-from tusserver.storage import birth, outbox, record as records, sweep
+from tusserver.storage import birth, outbox, sweep
+from tusserver.storage import record as records
 from tusserver.storage.base import Content, Owed, Storage
 from tusserver.storage.disk import Disk
-from tusserver.storage.layout import BUCKETS, CONTENT, FILES, ID, TRASH, UPLOADS, Found, Layout, brief_flock, opened, passing, read_keep, same
-from tusserver.storage.local_writer import Durability, Ground, LocalWriter, finished_upload, open_writer
+from tusserver.storage.ground import Durability, Ground, finished_upload
+from tusserver.storage.layout import (
+    BUCKETS,
+    CONTENT,
+    FILES,
+    ID,
+    TRASH,
+    UPLOADS,
+    Found,
+    Layout,
+    brief_flock,
+    opened,
+    passing,
+    read_keep,
+    same,
+)
+from tusserver.storage.local_writer import LocalWriter, open_writer
 from tusserver.storage.record import NeverBorn, Record, current_boot
 from tusserver.storage.threads import Threads
 

@@ -10,67 +10,31 @@ The methods without `async` run in threads; the lock makes them one at a time, b
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ParamSpec, TypeVar
 
 from tusserver.errors import Damaged, NoSpace, NotFound, StorageFailed
 from tusserver.model import Upload
-from tusserver.storage import outbox, record as records
-from tusserver.storage.base import Sink, Writer
-from tusserver.storage.disk import Disk, write_all
-from tusserver.storage.layout import CONTENT, FILES, KEEP, TRASH, UPLOADS, Found, Layout, brief_flock, opened, passing, read_keep
+from tusserver.storage import outbox
+from tusserver.storage import record as records
+from tusserver.storage.base import Writer
+from tusserver.storage.disk import write_all
+from tusserver.storage.ground import DataLost, Ground, finished_upload
+from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, opened, passing, read_keep
+from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.record import NeverBorn, Record
-from tusserver.storage.threads import Jobs, Threads
+from tusserver.storage.threads import Jobs
 
-MARK_BYTES = 64 * 1024 * 1024
-MARK_SECONDS = 5.0
 COPY_BYTES = 1024 * 1024
-Durability = Literal["finish", "patch", "none"]
+P = ParamSpec("P")
+T = TypeVar("T")
 log = logging.getLogger("tusserver")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What the writers of one storage share.
-
-    Args:
-        boot: Names the time since the machine was started.
-        distrusted: Ids whose record could not be told that their data must not be trusted.
-    """
-
-    layout: Layout
-    disk: Disk
-    durability: Durability
-    boot: str
-    threads: Threads
-    distrusted: set[str] = field(default_factory=set)
-
-    @property
-    def durable(self) -> bool:
-        """Whether anything is synced at all."""
-        return self.durability != "none"
-
-    def sync_folder(self, path: str) -> None:
-        """Make the entries of a folder durable."""
-        if self.durable:
-            with opened(path) as fd:
-                self.disk.fsync(fd)
-
-    def bury(self, upload_id: str, tree: str) -> None:
-        """Move an upload's folder to the trash; the caller holds its lock."""
-        with opened(self.layout.bucket(tree, upload_id)) as bucket, opened(f"{self.layout.root}/{TRASH}") as trash:
-            self.disk.rename(upload_id, bucket, f"{upload_id}.{secrets.token_hex(4)}", trash)
-
-
-class DataLost(StorageFailed):
-    """An fdatasync of content failed: what was written since the last good one may be gone."""
 
 
 def open_writer(ground: Ground, upload_id: str) -> LocalWriter:
@@ -179,6 +143,19 @@ class LocalWriter(Writer):
                 os.close(fd)
         self._content = self._folder = -1
 
+    async def alone(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do a job when no mark runs beside it any more, and none has failed."""
+        await self.jobs.settle()
+        await self.mind_failure()
+        return await self.jobs.run("sync", job, *args, **kwargs)
+
+    async def mind_failure(self) -> None:
+        """Let a mark's failure be felt: take back what it could not make durable, and raise."""
+        if (failed := self.failed) is not None:
+            await self.jobs.run("sync", self.distrust)
+            with passing():
+                raise failed.__cause__ if isinstance(failed.__cause__, OSError) else failed
+
     # -- bytes
 
     def append(self) -> LocalSink:
@@ -187,7 +164,7 @@ class LocalWriter(Writer):
 
     async def declare_length(self, length: int) -> Upload:
         """Fix the length of an upload whose length was deferred."""
-        await self.jobs.run("sync", self._declare, length)
+        await self.alone(self._declare, length)
         return self._upload
 
     def _declare(self, length: int) -> None:
@@ -263,7 +240,7 @@ class LocalWriter(Writer):
 
     async def finish(self, event: bytes | None) -> Upload:
         """Make the full upload a finished file."""
-        await self.jobs.run("sync", self._finish, event)
+        await self.alone(self._finish, event)
         return self._upload
 
     def _finish(self, event: bytes | None) -> None:
@@ -294,9 +271,9 @@ class LocalWriter(Writer):
 
     async def remove(self, *, durable: bool = True) -> None:
         """Delete the upload: its folder goes to the trash, whence the sweeper takes it."""
-        await self.jobs.run("sync", self._remove, durable)
+        await self.alone(self._remove, durable=durable)
 
-    def _remove(self, durable: bool) -> None:  # noqa: FBT001  # run by position in a thread
+    def _remove(self, *, durable: bool) -> None:
         tree = FILES if self._upload.finished else UPLOADS
         with passing():
             if tree == UPLOADS:
@@ -320,7 +297,7 @@ class LocalWriter(Writer):
 
     async def take(self, target: Path) -> bool:
         """Move the content to `target`; an `OSError` of the target is the application's."""
-        return await self.jobs.run("sync", self._take, target)
+        return await self.alone(self._take, target)
 
     def _take(self, target: Path) -> bool:
         if not self._upload.finished:
@@ -367,81 +344,6 @@ class LocalWriter(Writer):
             os.close(copy)
 
 
-class LocalSink(Sink):
-    """The body of one request on its way to the end of `content`."""
-
-    def __init__(self, writer: LocalWriter) -> None:
-        self._writer = writer
-        self._began = writer.upload.offset
-        self._mark: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
-
-    @property
-    def offset(self) -> int:
-        """Where the next byte goes."""
-        return self._writer.upload.offset
-
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        """Add bytes at the end."""
-        await self._mind_failure()
-        await self._writer.jobs.run("data", self._writer.write, pieces)
-        if self.offset - self._writer.synced >= MARK_BYTES:
-            self._start_mark()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._tick)
-
-    async def commit(self) -> Upload:
-        """Keep what was written; only durability `patch` waits for the disk."""
-        self._end()
-        if self._writer.ground.durability == "patch" and self.offset > self._began:
-            await self._settle_mark()
-            await self._mind_failure()
-            try:
-                await self._writer.jobs.run("sync", self._writer.commit)
-            except DataLost as error:
-                self._writer.failed = error
-        await self._mind_failure()
-        return self._writer.upload
-
-    async def abort(self) -> Upload:
-        """Take back what was written."""
-        self._end()
-        await self._settle_mark()
-        await self._mind_failure()
-        await self._writer.jobs.run("sync", self._writer.cut, self._began)
-        return self._writer.upload
-
-    def _end(self) -> None:
-        self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._start_mark()
-
-    def _start_mark(self) -> None:
-        if self._mark is None and not self._ended and self._writer.ground.durable:
-            self._mark = self._writer.jobs.begin("sync", self._writer.mark)
-            self._mark.add_done_callback(self._marked)
-
-    def _marked(self, mark: asyncio.Future[None]) -> None:
-        self._mark = None
-        if isinstance(error := mark.exception(), StorageFailed):
-            self._writer.failed = error
-
-    async def _settle_mark(self) -> None:
-        if self._mark is not None:
-            await asyncio.wait({self._mark})
-
-    async def _mind_failure(self) -> None:
-        if (failed := self._writer.failed) is not None:
-            await self._writer.jobs.run("sync", self._writer.distrust)
-            with passing():
-                raise failed.__cause__ if isinstance(failed.__cause__, OSError) else failed
-
-
 def rest(pieces: Sequence[bytes], written: int) -> list[bytes]:
     """What is left of pieces after `written` bytes of them."""
     for index, piece in enumerate(pieces):
@@ -449,28 +351,3 @@ def rest(pieces: Sequence[bytes], written: int) -> list[bytes]:
             return [piece[written:], *pieces[index + 1 :]]
         written -= len(piece)
     return []
-
-
-def finished_upload(upload_id: str, folder: int, record: Record, *, missing_is_taken: bool = False) -> Upload:
-    """A finished upload as its open folder shows it.
-
-    Args:
-        missing_is_taken: Let a missing content pass: a crash came between moving it away and noting that.
-
-    Raises:
-        Damaged: The content is not as long as the record says.
-    """
-    length = record.length or 0
-    if record.taken:
-        return record.upload(upload_id, offset=length, touched=record.created, finished=True)
-    try:
-        content = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        if missing_is_taken:
-            return record.upload(upload_id, offset=length, touched=record.created, finished=True)
-        log.error("upload %s is damaged: its content is missing", upload_id)
-        raise Damaged("the stored file is damaged") from None
-    if content.st_size != record.length:
-        log.error("upload %s is damaged: it has %d bytes of %s", upload_id, content.st_size, record.length)
-        raise Damaged("the stored file is damaged")
-    return record.upload(upload_id, offset=length, touched=content.st_mtime, finished=True)

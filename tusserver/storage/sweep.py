@@ -9,15 +9,12 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tusserver.storage import record as records
 from tusserver.storage.disk import Disk
+from tusserver.storage.ground import Ground
 from tusserver.storage.layout import FILES, TRASH, UPLOADS, opened, same, try_flock
 from tusserver.storage.record import NeverBorn
-
-if TYPE_CHECKING:
-    from tusserver.storage.local_writer import Ground
 
 TRASH_A_TICK = 64
 log = logging.getLogger("tusserver")

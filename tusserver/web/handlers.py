@@ -6,7 +6,6 @@ body. An error raised anywhere ends here, and is rendered by the dialect.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import re
@@ -77,6 +76,8 @@ class Handlers:
         except ClientGone as gone:
             return self._gone(request, gone)
         except TusError as error:
+            if error.status == 500:
+                log.error("%s %s: %s", request.method, request.path, error.line)
             answer = self._failed(exchange, error)
         except ConnectionError:
             return self._gone(request, ClientGone())
@@ -112,7 +113,8 @@ class Handlers:
         tus1.check_method(message, limits)
         tus1.check_version(message)
         owner = await self._who(exchange.request)
-        check_untouched(exchange.request)
+        if message.has_body:
+            check_untouched(exchange.request)
         if message.upload_id is None:
             return await self._create(exchange, owner)
         if not ID.fullmatch(message.upload_id):

@@ -1,0 +1,1 @@
+"""Tests; they mirror the package's tree, and run against the package that is installed."""

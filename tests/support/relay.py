@@ -1,0 +1,79 @@
+"""A slow line: a TCP relay that lets a client's bytes through at a fixed rate, so that a test can step in while they are on their way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+_PIECE = 64 * 1024
+
+
+class SlowLine:
+    """Relays to a server; a context manager.
+
+    Args:
+        url: The creation URL of the server.
+        rate: Bytes a second, from the client to the server, on each connection.
+    """
+
+    def __init__(self, url: str, rate: int) -> None:
+        self._parts = urlsplit(url)
+        self._rate = rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def url(self) -> str:
+        """The creation URL as seen through the line."""
+        return urlunsplit(self._parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener was shut down
+            while True:
+                client, _ = self._listener.accept()
+                self._spawn(self._connect, client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection((self._parts.hostname or "", self._parts.port or 80))
+        except OSError:
+            client.close()  # nobody listens behind the line
+            return
+        self._open |= {client, server}
+        self._spawn(self._pump, client, server, self._rate)
+        self._spawn(self._pump, server, client, 0)
+
+    def _pump(self, source: socket.socket, target: socket.socket, rate: int) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(_PIECE):
+                target.sendall(piece)
+                if rate:
+                    time.sleep(len(piece) / rate)
+        for end in (source, target):  # a line that breaks at one end is broken at both
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for end in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join(5)
+        for end in (self._listener, *self._open):
+            end.close()
