@@ -80,8 +80,6 @@ class HostLocks(Locks):
             await hold.release()
             raise
         hold.stop = stop
-        if superseded and stop is not None:
-            stop(superseded[-1])
         return HostHold(hold, fd)
 
     async def _flock(self, upload_id: str, deadline: float, superseded: list[str]) -> int:

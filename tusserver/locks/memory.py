@@ -14,18 +14,37 @@ from tusserver.locks.base import Hold, Locks, Stop
 SETTLE = 60.0
 
 
+@dataclass(frozen=True, eq=False)
+class Waiter:
+    """The one contender of a holder: its future becomes the hold, or its refusal."""
+
+    purpose: str
+    future: asyncio.Future[MemoryHold]
+
+
 @dataclass(eq=False)
 class MemoryHold(Hold):
     """A row of the table."""
 
     table: MemoryLocks
     upload_id: str
-    stop: Stop | None = None
     settling: bool = False
-    waiter: asyncio.Future[None] | None = None
+    waiter: Waiter | None = None
+    _stop: Stop | None = None
+
+    @property
+    def stop(self) -> Stop | None:
+        """What a contender calls; one that is waiting already when it is set has called it."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, stop: Stop | None) -> None:
+        self._stop = stop
+        if stop is not None and self.waiter is not None:
+            stop(self.waiter.purpose)
 
     async def release(self) -> None:
-        """Let go, and wake the contender."""
+        """Let go, and hand over to the contender."""
         self.table.free(self)
 
 
@@ -41,40 +60,51 @@ class MemoryLocks(Locks):
 
     async def acquire(self, upload_id: str, *, stop: Stop | None = None, purpose: str = "patch", wait: float = 5.0) -> MemoryHold:
         """Get the lock of an upload."""
-        deadline = asyncio.get_running_loop().time() + wait
-        while (holder := self._holders.get(upload_id)) is not None:
-            if self._closed or wait <= 0:
-                raise Locked
-            await self._contend(holder, purpose, deadline)
         if self._closed and wait > 0:
             raise Locked("the server is stopping")
-        hold = self._holders[upload_id] = MemoryHold(self, upload_id, stop)
+        holder = self._holders.get(upload_id)
+        if holder is None:
+            hold = self._seat(upload_id)
+        elif wait > 0:
+            hold = await self._contend(holder, purpose, wait)
+        else:
+            raise Locked
+        hold.stop = stop
         return hold
 
-    async def _contend(self, holder: MemoryHold, purpose: str, deadline: float) -> None:
-        """Wait, as the one contender of a holder, until it lets go."""
-        loop = asyncio.get_running_loop()
+    def _seat(self, upload_id: str) -> MemoryHold:
+        hold = self._holders[upload_id] = MemoryHold(self, upload_id)
+        return hold
+
+    async def _contend(self, holder: MemoryHold, purpose: str, wait: float) -> MemoryHold:
+        """Wait, as the one contender of a holder, until it hands over."""
         refuse(holder.waiter)
-        waiter = holder.waiter = loop.create_future()
+        future: asyncio.Future[MemoryHold] = asyncio.get_running_loop().create_future()
+        holder.waiter = waiter = Waiter(purpose, future)
         if holder.stop is not None:
             holder.stop(purpose)
         try:
-            await asyncio.wait({waiter}, timeout=deadline - loop.time())
-            if not waiter.done() and holder.settling:
-                await asyncio.wait({waiter}, timeout=SETTLE)
+            await asyncio.wait({future}, timeout=wait)
+            if not future.done() and holder.settling:
+                await asyncio.wait({future}, timeout=SETTLE)
+        except asyncio.CancelledError:
+            if future.done() and future.exception() is None:
+                self.free(future.result())
+            raise
         finally:
             if holder.waiter is waiter:
                 holder.waiter = None
-        if not waiter.done():
+        if not future.done():
             raise Locked
-        waiter.result()
+        return future.result()
 
     def free(self, hold: MemoryHold) -> None:
-        """Take a holder out of the table."""
-        if self._holders.get(hold.upload_id) is hold:
-            del self._holders[hold.upload_id]
-            if hold.waiter is not None and not hold.waiter.done():
-                hold.waiter.set_result(None)
+        """Take a holder out of the table; its contender has the lock from this moment on, so that nobody comes in between."""
+        if self._holders.get(hold.upload_id) is not hold:
+            return
+        del self._holders[hold.upload_id]
+        if hold.waiter is not None and not hold.waiter.future.done():
+            hold.waiter.future.set_result(self._seat(hold.upload_id))
 
     def close(self) -> None:
         """Whoever waits is refused at once, and whoever comes later too."""
@@ -83,7 +113,7 @@ class MemoryLocks(Locks):
             refuse(holder.waiter)
 
 
-def refuse(waiter: asyncio.Future[None] | None) -> None:
+def refuse(waiter: Waiter | None) -> None:
     """Tell a contender that a newer one came, or that it is in vain."""
-    if waiter is not None and not waiter.done():
-        waiter.set_exception(Locked("a newer request took over"))
+    if waiter is not None and not waiter.future.done():
+        waiter.future.set_exception(Locked("a newer request took over"))
