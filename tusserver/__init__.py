@@ -11,6 +11,7 @@ from tusserver.model import Limits, Metadata, Upload
 from tusserver.storage.base import StorageUnfit
 from tusserver.storage.local import LocalStorage
 from tusserver.web.app import Uploads, setup
+from tusserver.web.runner import Runner
 
 __all__ = [
     "Config",
@@ -21,6 +22,7 @@ __all__ = [
     "LocalStorage",
     "Metadata",
     "Refuse",
+    "Runner",
     "StorageUnfit",
     "TusError",
     "Upload",

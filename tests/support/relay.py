@@ -26,13 +26,19 @@ class SlowLine:
         self._parts = urlsplit(url)
         self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
+        self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
     @property
     def url(self) -> str:
         """The creation URL as seen through the line."""
         return urlunsplit(self._parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
+
+    def cut(self) -> None:
+        """Break off all connections that there are; what was on its way is lost."""
+        for end in list(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener was shut down
@@ -46,7 +52,7 @@ class SlowLine:
         except OSError:
             client.close()  # nobody listens behind the line
             return
-        self._open |= {client, server}
+        self._open += [client, server]
         self._spawn(self._pump, client, server, self._rate)
         self._spawn(self._pump, server, client, 0)
 
@@ -70,9 +76,8 @@ class SlowLine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for end in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in list(self._threads):
             thread.join(5)
         for end in (self._listener, *self._open):

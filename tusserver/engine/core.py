@@ -145,7 +145,7 @@ class Engine:
     async def append(self, upload: Upload, command: Append, body: Body, request: object = None) -> Upload:
         """Add a body to an upload that `find` gave, at the offset that the client names."""
         rules.check_append(upload, command, self.config.limits)
-        if upload.finished:
+        if upload.finished and command.content_length == 0:
             return upload
         return await self._write(upload, command, body, request)
 
@@ -225,6 +225,8 @@ class Engine:
             await writer.declare_length(command.length)
         if command.content_length == 0:
             return End.WHOLE
+        if writer.upload.finished:  # a chunked body, which must turn out to be empty: nothing of it ever reaches the sink
+            return await body.into(writer.append(), 0)
         sink = writer.append()
         try:
             end = await body.into(sink, cap, lambda: self._notifier.progress(writer.upload))

@@ -36,14 +36,14 @@ INERT = frozenset(
     }
 )
 OPAQUE = "application/octet-stream"
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069\ufeff]")
 _NOT_ASCII = re.compile(r'[^\x20-\x7e]|["\\%]')
 _NAME_BYTES = 1024
 
 
 def describe(metadata: Metadata) -> dict[str, str]:
     """The header fields that describe a file."""
-    kind = (metadata.get("filetype") or metadata.get("type") or "").strip().lower()
+    kind = (metadata.get("filetype") or metadata.get("type") or "").partition(";")[0].strip().lower()
     inert = kind in INERT
     return {
         "Content-Type": kind if inert else OPAQUE,
@@ -65,9 +65,13 @@ def safe_name(name: str) -> str:
 
 
 def build_disposition(kind: str, name: str) -> str:
-    """A `Content-Disposition`, with a name for old clients and one in UTF-8."""
-    while len(name.encode()) > _NAME_BYTES:
-        name = name[:-1]
+    """A `Content-Disposition`, with a name for old clients and one in UTF-8.
+
+    Args:
+        kind: "inline" or "attachment".
+        name: A safe one; "" for none. What is over 1 KiB of it is cut off: header fields have limits.
+    """
+    name = name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
     if not name:
         return kind
     plain = _NOT_ASCII.sub("_", name)

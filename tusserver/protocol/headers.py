@@ -10,13 +10,14 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from email.utils import formatdate
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
 
 from tusserver.errors import Invalid
 from tusserver.model import MAX_INTEGER, Metadata, split_metadata
 from tusserver.protocol.message import Headers
 
-_DIGITS = re.compile(r"[0-9]{1,19}")
+_DIGITS = re.compile(r"0*([0-9]{1,19})")
 _KEY = re.compile(r"[!-+\--~]+")  # printable ASCII without space and comma
 
 
@@ -38,9 +39,15 @@ def parse_integer(name: str, value: str) -> int:
     Raises:
         Invalid: Anything else.
     """
-    if not _DIGITS.fullmatch(value) or int(value) > MAX_INTEGER:
+    match = _DIGITS.fullmatch(value)
+    if match is None or int(match[1]) > MAX_INTEGER:
         raise Invalid(f"{name} must be a whole number of bytes from 0 to 2^63-1, in ASCII digits")
-    return int(value)
+    return int(match[1])
+
+
+def build_integer(value: int) -> str:
+    """How a number of bytes is sent."""
+    return str(value)
 
 
 def integer(headers: Headers, name: str) -> int | None:
@@ -72,8 +79,7 @@ def parse_metadata(raw: str, *, most: int) -> Metadata:
 
 
 def _check_pair(key: str, value: str, seen: set[str]) -> None:
-    if not _KEY.fullmatch(key):
-        raise Invalid("a key of Upload-Metadata must be printable ASCII without space and comma")
+    _check_key(key)
     if key in seen:
         raise Invalid(f"Upload-Metadata has the key {key[:64]} twice")
     seen.add(key)
@@ -83,19 +89,32 @@ def _check_pair(key: str, value: str, seen: set[str]) -> None:
         raise Invalid(f"the value of {key[:64]} in Upload-Metadata is not base64") from None
 
 
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise Invalid("a key of Upload-Metadata must be printable ASCII without space and comma")
+
+
 def build_metadata(values: Mapping[str, str | bytes]) -> Metadata:
-    """The metadata that says `values`; text is sent as UTF-8.
+    """The metadata that says `values`; text is sent as UTF-8, a name from the file system with the bytes that it has there.
 
     Raises:
         Invalid: A key that cannot be sent.
     """
     pairs = []
     for key, value in values.items():
-        if not _KEY.fullmatch(key):
-            raise Invalid("a key of Upload-Metadata must be printable ASCII without space and comma")
-        data = value.encode() if isinstance(value, str) else value
+        _check_key(key)
+        data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
         pairs.append(f"{key} {base64.b64encode(data).decode()}".rstrip())
     return Metadata(",".join(pairs))
+
+
+def parse_date(value: str) -> int | None:
+    """Seconds since the epoch of an HTTP-date, in any of its three forms (RFC 9110, 5.6.7); None for anything else."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def build_date(seconds: float) -> str:

@@ -10,9 +10,9 @@ import re
 
 from tusserver.protocol.message import Headers
 
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?)(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?)(?::([0-9]{1,5}))?")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
-_PAIR = re.compile(r'\s*([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))\s*')
+_PAIR = re.compile(r'[ \t]*([A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))[ \t]*')
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -35,56 +35,58 @@ def base_url(headers: Headers, *, mount: str, public_url: str | None, behind_pro
         return public_url.rstrip("/") + mount
     if not behind_proxy:
         return mount
+    return _origin(headers, scheme) + _prefix(headers) + mount
+
+
+def _origin(headers: Headers, scheme: str) -> str:
+    """Scheme and authority as the proxy saw them; "" where it names no valid host."""
     forwarded = parse_forwarded(headers.get("Forwarded") or "")
-    proto = forwarded.get("proto") or _first(headers, "X-Forwarded-Proto") or scheme
-    host = forwarded.get("host") or _first(headers, "X-Forwarded-Host")
-    port = None if forwarded.get("host") else _first(headers, "X-Forwarded-Port")
-    prefix = _first(headers, "X-Forwarded-Prefix") or ""
-    path = (prefix.rstrip("/") if _PREFIX.fullmatch(prefix) and "//" not in prefix else "") + mount
-    origin = _origin(proto.lower(), host, port)
-    return origin + path
-
-
-def _origin(proto: str, host: str | None, port: str | None) -> str:
-    """Scheme and authority; "" where they are not to be believed."""
-    if proto not in _DEFAULT_PORTS or host is None or not _HOST.fullmatch(host):
+    protos = (forwarded.get("proto", ""), _first(headers, "X-Forwarded-Proto"), scheme)
+    proto = next((proto.lower() for proto in protos if proto.lower() in _DEFAULT_PORTS), "http")
+    if authority := _authority(forwarded.get("host", "")):
+        host, port = authority
+    elif authority := _authority(_first(headers, "X-Forwarded-Host")):
+        host, port = authority[0], authority[1] or _first(headers, "X-Forwarded-Port")
+    else:
         return ""
-    name, colon, own_port = host.rpartition(":") if re.search(r":[0-9]+$", host) else (host, "", "")
-    name, number = (name, own_port) if colon else (host, port or "")
-    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536 or number == _DEFAULT_PORTS[proto]:
-        return f"{proto}://{name}"
-    return f"{proto}://{name}:{number}"
+    return f"{proto}://{host}{_port(port, proto)}"
+
+
+def _authority(value: str) -> tuple[str, str] | None:
+    """Host and port ("" for none); None for anything that is not just these."""
+    match = _HOST.fullmatch(value)
+    if match is None or (match[2] is not None and not 0 < int(match[2]) < 65536):
+        return None
+    return match[1], match[2] or ""
+
+
+def _port(value: str, proto: str) -> str:
+    """With its colon; "" for the default one, and for what is none."""
+    valid = re.fullmatch("[0-9]{1,5}", value) is not None and 0 < int(value) < 65536
+    return f":{int(value)}" if valid and value != _DEFAULT_PORTS[proto] else ""
+
+
+def _prefix(headers: Headers) -> str:
+    prefix = _first(headers, "X-Forwarded-Prefix")
+    hostile = not _PREFIX.fullmatch(prefix) or not {".", ".."}.isdisjoint(prefix.split("/"))
+    return "" if hostile else prefix.rstrip("/")
 
 
 def parse_forwarded(value: str) -> dict[str, str]:
-    """The first element of `Forwarded` (RFC 7239), by lower-case name; {} when it is malformed."""
-    element = _first_element(value)
+    """The first element of `Forwarded` (RFC 7239, 4), by lower-case name; {} when it is malformed."""
     pairs: dict[str, str] = {}
     position = 0
-    while position < len(element):
-        match = _PAIR.match(element, position)
-        if match is None:
-            return {}
-        quoted, token = match.group(2), match.group(3)
-        pairs[match.group(1).lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
+    while match := _PAIR.match(value, position):
+        name, quoted, token = match.groups()
+        pairs[name.lower()] = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
         position = match.end()
-        if position < len(element):
-            if element[position] != ";":
-                return {}
-            position += 1
-    return pairs
+        if value[position : position + 1] in {"", ","}:
+            return pairs
+        if value[position] != ";":
+            break
+        position += 1
+    return {}
 
 
-def _first_element(value: str) -> str:
-    quoted = False
-    for index, char in enumerate(value):
-        if char == '"' and (index == 0 or value[index - 1] != "\\"):
-            quoted = not quoted
-        if char == "," and not quoted:
-            return value[:index]
-    return value
-
-
-def _first(headers: Headers, name: str) -> str | None:
-    value = (headers.get(name) or "").split(",")[0].strip()
-    return value or None
+def _first(headers: Headers, name: str) -> str:
+    return (headers.get(name) or "").split(",")[0].strip()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 
+from tusserver.protocol.headers import parse_date
 from tusserver.protocol.message import Headers
 
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
 _TAGS = re.compile(r'(W/)?("[^"]*")')
 
 
@@ -54,11 +53,11 @@ def _precondition(headers: Headers, etag: str, modified: int) -> int | None:
     if "If-Match" in headers:
         if not _matches(headers, "If-Match", etag, weak=False):
             return 412
-    elif (since := _date(headers.get("If-Unmodified-Since"))) is not None and modified > since:
+    elif (since := parse_date(headers.get("If-Unmodified-Since") or "")) is not None and modified > since:
         return 412
     if "If-None-Match" in headers:
         return 304 if _matches(headers, "If-None-Match", etag, weak=True) else None
-    since = _date(headers.get("If-Modified-Since"))
+    since = parse_date(headers.get("If-Modified-Since") or "")
     return 304 if since is not None and modified <= since else None
 
 
@@ -71,29 +70,26 @@ def _if_range(headers: Headers, etag: str, modified: int) -> bool:
     value = headers.get("If-Range")
     if value is None:
         return True
-    return value.strip() == etag or (not value.startswith(('"', "W/")) and _date(value) == modified)
-
-
-def _date(value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        moment: datetime = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return int(moment.timestamp())
+    return value.strip() == etag or (not value.startswith(('"', "W/")) and parse_date(value) == modified)
 
 
 def _part(value: str, size: int) -> Selection | None:
+    """RFC 9110, 14.1.2; None where the field is to be ignored."""
     match = _RANGE.fullmatch(value.strip())
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
     if first == "":
-        count = min(int(last), size)
-        return Selection(206, size - count, size) if count else Selection(416, 0, 0)
+        return _suffix(int(last), size)
     if last and int(last) < int(first):
         return None
     if int(first) >= size:
         return Selection(416, 0, 0)
     return Selection(206, int(first), min(int(last) + 1, size) if last else size)
+
+
+def _suffix(count: int, size: int) -> Selection | None:
+    """The last bytes of a file; those of an empty one are satisfiable, and no 206 can say so."""
+    if count == 0:
+        return Selection(416, 0, 0)
+    return Selection(206, max(0, size - count), size) if size else None

@@ -5,7 +5,7 @@ They are asked twice: before the lock, so that what will be refused stops nobody
 
 from __future__ import annotations
 
-from tusserver.errors import Forbidden, Invalid, NotFinished, OffsetConflict, TooLarge
+from tusserver.errors import Forbidden, Invalid, NotFinished, OffsetConflict, Taken, TooLarge
 from tusserver.model import Limits, Upload
 from tusserver.protocol.command import Append, Create
 
@@ -31,6 +31,8 @@ def _check_limit(size: int | None, limits: Limits) -> None:
 def check_append(upload: Upload, command: Append, limits: Limits) -> None:
     """Core protocol, PATCH, and extension Creation-Defer-Length.
 
+    A chunked body may turn out to be empty, also on a finished upload (some clients end each upload so): it passes here, and `cap` bounds it.
+
     Raises:
         OffsetConflict: The upload is at another offset.
         Invalid: A length that contradicts the one that is known, or what is there.
@@ -43,8 +45,6 @@ def check_append(upload: Upload, command: Append, limits: Limits) -> None:
     room = cap(upload, command, limits)
     if room is not None and command.content_length is not None and command.content_length > room:
         raise TooLarge(f"the body has {command.content_length} bytes, the upload has room for {room}")
-    if upload.finished and command.content_length != 0:
-        raise TooLarge("the upload is finished")
 
 
 def _check_declared(upload: Upload, command: Append, limits: Limits) -> None:
@@ -60,7 +60,11 @@ def _check_declared(upload: Upload, command: Append, limits: Limits) -> None:
 
 
 def cap(upload: Upload, command: Append, limits: Limits) -> int | None:
-    """How many bytes a body may add; None for no limit."""
+    """How many bytes a body may add; None for no limit.
+
+    Args:
+        upload: As it is before a length that the command declares is applied.
+    """
     length = upload.length if upload.length is not None else command.length
     ends = [end for end in (length, limits.max_size if length is None else None) if end is not None]
     return max(0, min(ends) - upload.offset) if ends else None
@@ -70,10 +74,10 @@ def check_terminate(upload: Upload, limits: Limits) -> None:
     """Extension Termination.
 
     Raises:
-        Forbidden: Only unfinished uploads may be deleted.
+        Forbidden: No upload may be deleted, or unfinished ones only.
     """
-    if upload.finished and limits.terminate != "all":
-        raise Forbidden("a finished upload cannot be deleted here")
+    if limits.terminate == "none" or (upload.finished and limits.terminate == "unfinished"):
+        raise Forbidden("this upload cannot be deleted here")
 
 
 def check_download(upload: Upload, limits: Limits) -> None:
@@ -82,8 +86,11 @@ def check_download(upload: Upload, limits: Limits) -> None:
     Raises:
         NotFinished: There is no file yet.
         Forbidden: Downloads are switched off.
+        Taken: The application has the file.
     """
     if not limits.download:
         raise Forbidden("files cannot be downloaded here")
     if not upload.finished:
         raise NotFinished(None if upload.full else upload.offset)
+    if upload.taken:
+        raise Taken

@@ -128,14 +128,20 @@ class LocalStorage(Storage):
         boot = None if upload_id in self._ground.distrusted else self._ground.boot
         for _ in range(LOOKS):
             keep = read_keep(folder)
-            try:
-                content = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                raise NeverBorn from None
+            size, touched = self._content_state(upload_id, folder, record)
             if read_keep(folder) == keep:
-                offset = record.offset(content.st_size, boot, keep)
-                return record.upload(upload_id, offset=offset, touched=content.st_mtime, finished=False)
+                return record.upload(upload_id, offset=record.offset(size, boot, keep), touched=touched, finished=False)
         raise StorageFailed("the upload kept changing")
+
+    def _content_state(self, upload_id: str, folder: int, record: Record) -> tuple[int, float]:
+        """Size and mtime of the content of an unfinished upload; a power cut may have kept the record alone."""
+        try:
+            status = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            if not same(folder, f"{self._layout.bucket(UPLOADS, upload_id)}/{upload_id}"):
+                raise NeverBorn from None  # it was moved away under our eyes: look again
+            return 0, record.created
+        return status.st_size, status.st_mtime
 
     def path(self, upload_id: str) -> Path | None:
         """Where the content of a finished upload lies."""

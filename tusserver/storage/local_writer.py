@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from tusserver.errors import Damaged, NoSpace, NotFound, StorageFailed
+from tusserver.errors import Damaged, NoSpace, NotFound, Passing, StorageFailed
 from tusserver.model import Upload
 from tusserver.storage import outbox
 from tusserver.storage import record as records
@@ -129,12 +129,12 @@ class LocalWriter(Writer):
     async def close(self) -> None:
         """Wait for the last thread; data that a late mark could not sync is taken back."""
         await self.jobs.settle()
-        if self.failed is not None:
-            try:
-                await self.jobs.run("sync", self.distrust)
-            except StorageFailed:
-                log.exception("upload %s: its data could not be taken back", self._upload.id)
-        self.shut()
+        try:
+            await self.mind_failure()
+        except Passing as error:
+            log.error("upload %s: %s", self._upload.id, error.line)
+        finally:
+            self.shut()
 
     def shut(self) -> None:
         """Close the descriptors."""

@@ -45,6 +45,7 @@ EXPOSED = (
     "Repr-Digest",
     "Content-Disposition",
     "Content-Range",
+    "Content-Length",
     "Accept-Ranges",
     "ETag",
 )
@@ -56,28 +57,35 @@ def cors_headers(origin: str | None, cors: Cors | None, *, preflight_headers: He
     Args:
         origin: The request's `Origin`.
         cors: Which origins may; None for no fields at all.
-        preflight_headers: The request's fields when it is an OPTIONS.
+        preflight_headers: The request's fields when it is an OPTIONS, which may be a preflight or a question of tus.
     """
     if cors is None:
         return {}
     fields = {"Vary": "Origin"}
-    if origin is None or not cors.allow_origin.fullmatch(origin):
+    if origin is None or not _echoable(origin) or not cors.allow_origin.fullmatch(origin):
         return fields
     fields["Access-Control-Allow-Origin"] = origin
     if cors.allow_credentials:
         fields["Access-Control-Allow-Credentials"] = "true"
-    if preflight_headers is None:
-        return fields | {"Access-Control-Expose-Headers": ", ".join(EXPOSED + cors.expose_headers)}
-    return fields | _preflight(cors, preflight_headers)
+    fields["Access-Control-Expose-Headers"] = _joined(EXPOSED, cors.expose_headers)
+    return fields if preflight_headers is None else fields | _preflight(cors, preflight_headers)
+
+
+def _echoable(origin: str) -> bool:
+    """Whether it can stand in a header field: a pattern may match anything, and bytes that are no text cannot be sent."""
+    return origin.isascii() and origin.isprintable()
 
 
 def _preflight(cors: Cors, headers: Headers) -> dict[str, str]:
     fields = {
-        "Access-Control-Allow-Methods": ", ".join(METHODS + cors.allow_methods),
-        "Access-Control-Allow-Headers": ", ".join(ALLOWED + cors.allow_headers),
+        "Access-Control-Allow-Methods": _joined(METHODS, cors.allow_methods),
+        "Access-Control-Allow-Headers": _joined(ALLOWED, cors.allow_headers),
         "Access-Control-Max-Age": str(cors.max_age),
-        "Access-Control-Expose-Headers": ", ".join(EXPOSED + cors.expose_headers),
     }
     if headers.get("Access-Control-Request-Private-Network") == "true":
         fields["Access-Control-Allow-Private-Network"] = "true"
     return fields
+
+
+def _joined(ours: tuple[str, ...], more: tuple[str, ...]) -> str:
+    return ", ".join(dict.fromkeys(ours + more))

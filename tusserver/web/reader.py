@@ -58,6 +58,8 @@ class RequestReader:
 
     async def read(self) -> Sequence[bytes]:
         """Wait for bytes; nothing at the end of the body."""
+        if pieces := self._drain():
+            return pieces
         try:
             data = await self._read()
         except TimeoutError:

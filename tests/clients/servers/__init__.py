@@ -1,0 +1,1 @@
+"""Servers of applications, for the tests that need listeners or faults."""

@@ -1,0 +1,70 @@
+"""Stock tus-js-client against finishes that fail, take long, or are refused: never a success without a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.process import HERE, MIB, ClientProcess, Ended, assert_stored
+from tests.conftest import Serve
+from tests.support.folder import DataFolder
+from tests.support.raw import RawClient
+from tests.support.server import ServerProcess
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.clients, pytest.mark.slow]
+Source = Callable[[int], Path]
+HOOKED = (str(HERE / "servers" / "hooked.py"),)
+WAYS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "chunkSize": {"chunkSize": MIB},
+    "uploadDataDuringCreation": {"uploadDataDuringCreation": True},
+}
+
+
+def events(server: ServerProcess, name: str) -> list[str]:
+    """The ids for which an event was delivered, in order."""
+    words = [line.split() for line in server.log.splitlines()]
+    return [line[2] for line in words if line[:2] == ["event", name]]
+
+
+def upload(node: list[str], server: ServerProcess, file: Path, way: str) -> Ended:
+    with ClientProcess(node, {"file": str(file), "options": {"endpoint": server.url, **WAYS[way]}}, file.parent) as client:
+        return client.wait()
+
+
+def assert_there_with_one_event(server: ServerProcess, data: DataFolder, ended: Ended, file: Path) -> None:
+    assert_stored(data, ended.upload_id, file)
+    until(lambda: data.outbox() == [], "the event is delivered")
+    assert events(server, "after_finish") == [ended.upload_id]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("trouble", [["--before-finish", "fails_twice"], ["--before-finish", "slow"], ["--sync-fails-once"]])
+def test_a_finish_that_is_late_or_fails_for_now_ends_with_the_file_and_one_event(
+    serve: Serve, data: DataFolder, source: Source, node: list[str], trouble: list[str], way: str
+) -> None:
+    server, file = serve(*trouble, command=HOOKED), source(5 * MIB + 1)
+    ended = upload(node, server, file, way)
+    assert_there_with_one_event(server, data, ended, file)
+    assert ("fault fdatasync" in server.log) == (trouble == ["--sync-fails-once"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_refused_finish_ends_with_the_listeners_words_and_no_file(
+    serve: Serve, data: DataFolder, source: Source, node: list[str], way: str
+) -> None:
+    server, file = serve("--before-finish", "refuses", command=HOOKED), source(5 * MIB + 1)
+    ended = upload(node, server, file, way)
+    (error,) = ended.all("error")
+    assert (ended.status, error["status"], error["text"].strip()) == (1, 422, "this file has a virus")
+    assert ended.all("success") == []
+    until(lambda: data.uploads() == [], "the upload is discarded")
+    assert data.files() == []
+    assert events(server, "after_finish") == []
+    (created,) = events(server, "after_create")
+    with RawClient(server.url) as raw:
+        assert raw.head(raw.base + created).status == 404
