@@ -7,7 +7,6 @@ place. Only a finished upload may be told to a client as complete.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -51,7 +50,7 @@ def split_metadata(raw: str) -> list[tuple[str, str]]:
 def _text(value: str) -> str:
     try:
         return base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no UTF-8
         return value
 
 

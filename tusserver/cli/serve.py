@@ -178,9 +178,15 @@ def _announce(options: argparse.Namespace, runner: Runner, tls: ssl.SSLContext |
         f"storing in {Path(options.upload_dir).resolve()} (durability: {options.durability})",
         f"try: echo hello | curl -si{extra} {TRY} {base}",
     ]
-    with contextlib.suppress(OSError, ValueError):  # a closed stdout is no reason not to serve
-        sys.stdout.write("\n".join([*lines, ""]))
-        sys.stdout.flush()
+    _say("\n".join([*lines, ""]))
+
+
+def _say(text: str) -> None:
+    """Print, if there is anything to print to: a closed stdout is no reason not to serve."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 def _leave() -> None:
@@ -190,8 +196,7 @@ def _leave() -> None:
         if thread is not threading.current_thread() and not thread.daemon and _works(thread):
             thread.join(max(0.0, deadline - time.monotonic()))
     logging.shutdown()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+    _say("")
     os._exit(0)
 
 
