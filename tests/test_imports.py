@@ -11,10 +11,10 @@ import pytest
 import tusserver
 
 PACKAGE = Path(tusserver.__file__).parent
-ORDER = ("errors", "model", "config hooks locks storage body protocol", "engine", "web", "cli __main__")
+ORDER = ("errors", "model", "config hooks locks storage body protocol", "engine", "web", "cli", "__main__")
 LAYER = {name: height for height, names in enumerate(ORDER) for name in names.split()}
 SIDEWAYS = {("body", "storage")}  # a body is written into the sink of a storage
-ASSEMBLY = {"web.app", "cli"}  # where backends are chosen
+ASSEMBLY = {"web.app"}  # besides the command, where backends are chosen
 BACKENDS = ("storage.local", "locks.memory", "locks.host")
 PURE = {"asyncio", "aiohttp", "aiofiles", "os", "time", "socket", "pathlib", "threading", "tempfile", "random", "secrets"}
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in PACKAGE.rglob("*.py"))

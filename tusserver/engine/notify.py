@@ -8,7 +8,6 @@ not grow with the number of uploads ever seen.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import uuid
@@ -17,9 +16,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tusserver.engine.owed import build_owed, parse_owed
 from tusserver.errors import HookFailed, Refuse, TusError
 from tusserver.hooks.base import Event, Events, Listener, Listeners, Take
-from tusserver.model import Metadata, TerminateReason, Upload
+from tusserver.model import TerminateReason, Upload
 from tusserver.protocol.headers import build_metadata
 from tusserver.storage.base import Storage
 
@@ -27,7 +27,6 @@ PROGRESS_PAUSE = 1.0
 FIRST_BACK_OFF, LAST_BACK_OFF = 1.0, 3600.0
 DELIVERIES = 64  # each holds a descriptor: an outage that lasts must not use them up
 NUMBERS = 4096
-VERSION = 1
 log = logging.getLogger("tusserver")
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -113,7 +112,7 @@ class Notifier:
         return upload
 
     async def before_finish(self, upload: Upload, request: object) -> None:
-        """Ask whether a full upload may become a file; progress that still waits is not told any more. Raises as `before_create`."""
+        """Ask whether a full upload may become a file; progress whose time has not come is not told any more. Raises as `before_create`."""
         if (line := self._lines.get(upload.id)) is not None and line.rest is not None:
             line.latest = None
         await self._ask_all(self._events.before_finish, "before_finish", upload, request)
@@ -173,8 +172,7 @@ class Notifier:
 
     def terminated(self, upload: Upload, reason: TerminateReason) -> None:
         """An upload is gone, and with it the progress that still waits."""
-        if (line := self._lines.get(upload.id)) is not None:
-            line.latest = None
+        self._drop_progress(upload.id)
         self._tell(self._events.after_terminate, "after_terminate", upload, reason)
         self._numbers.pop(upload.id, None)
 
@@ -191,6 +189,10 @@ class Notifier:
         waiting, line.latest = line.latest, upload
         if waiting is None and line.rest is None:
             self._queue(line, lambda: self._tell_progress(line))
+
+    def _drop_progress(self, upload_id: str) -> None:
+        if (line := self._lines.get(upload_id)) is not None:
+            line.latest = None
 
     async def _tell_progress(self, line: Line) -> None:
         if line.latest is None or line.rest is not None:
@@ -222,7 +224,8 @@ class Notifier:
     # -- what is owed
 
     def owe(self, upload: Upload) -> bytes | None:
-        """The body of the `after_finish` that will be owed; None when nobody listens."""
+        """The body of the `after_finish` that will be owed, None when nobody listens; it is the last word: progress that still waits is not told."""
+        self._drop_progress(upload.id)
         if not self._events.after_finish:
             return None
         return build_owed(self._event("after_finish", upload))
@@ -278,17 +281,24 @@ class Notifier:
         if owed is None:  # another process has it, or has delivered it
             return True
         try:
-            event = replace(parse_owed(owed.body), path=self._storage.path(upload_id), _take=self._take)
-            self._remember(upload_id, event.number)
+            event = self._parse(upload_id, owed.body)
+            if event is None:
+                return True
             left[:] = [listener for listener in left if not await self._hears(listener, event)]
             if not left:
                 await owed.done()
             return not left
-        except ValueError as error:
-            log.error("upload %s: the event that is owed cannot be read, and is left: %s", upload_id, error)
-            return True
         finally:
             await owed.close()
+
+    def _parse(self, upload_id: str, body: bytes) -> Event | None:
+        try:
+            event = parse_owed(body)
+        except ValueError as error:
+            log.error("upload %s: the event that is owed cannot be read, and is left: %s", upload_id, error)
+            return None
+        self._remember(upload_id, event.number)
+        return replace(event, path=self._storage.path(upload_id), _take=self._take)
 
     # -- queues
 
@@ -351,63 +361,3 @@ class Notifier:
 
 async def _set(passed: asyncio.Event) -> None:
     passed.set()
-
-
-def build_owed(event: Event) -> bytes:
-    """An event as it stands in the outbox."""
-    upload = event.upload
-    fields = {
-        "v": VERSION,
-        "id": event.id,
-        "number": event.number,
-        "upload": {
-            "id": upload.id,
-            "owner": upload.owner,
-            "length": upload.length,
-            "metadata": upload.metadata.raw,
-            "created": upload.created,
-            "touched": upload.touched,
-        },
-    }
-    return json.dumps(fields).encode()
-
-
-def parse_owed(body: bytes) -> Event:
-    """The event of an entry of the outbox.
-
-    Raises:
-        ValueError: It is none, or one of another version.
-    """
-    try:
-        fields = json.loads(body)
-        if fields["v"] != VERSION:
-            raise ValueError(f"it has version {fields['v']}, this program writes {VERSION}")
-        return Event(
-            name="after_finish",
-            id=_field(fields, "id", str),
-            number=_field(fields, "number", int),
-            upload=_parse_upload(fields["upload"]),
-        )
-    except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
-
-
-def _parse_upload(fields: Any) -> Upload:
-    length = _field(fields, "length", int)
-    return Upload(
-        id=_field(fields, "id", str),
-        owner=_field(fields, "owner", str, type(None)),
-        length=length,
-        offset=length,
-        metadata=Metadata(_field(fields, "metadata", str)),
-        created=_field(fields, "created", int, float),
-        touched=_field(fields, "touched", int, float),
-        finished=True,
-    )
-
-
-def _field(fields: Any, name: str, *types: type) -> Any:
-    value = fields[name]
-    if not isinstance(value, types):
-        raise TypeError(f"{name} is {value!r}")
-    return value

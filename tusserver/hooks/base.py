@@ -1,7 +1,16 @@
 """The events of an upload's life, and the lists one appends to.
 
-`before_*` listeners are asked, one after the other, and may `raise Refuse(status, text)`; anything else that they raise is a failure that
-passes. The others observe. The events of one upload arrive in order; `after_finish` arrives at least once at each listener, across crashes.
+    before_create      asked before an upload is made; may return other metadata         may refuse
+    after_create       it was made
+    progress           bytes came: at most one a second, the latest wins; the last one before the end may be left out
+    before_finish      asked when all bytes are in; may be asked again after a failure   may refuse: the upload is discarded
+    after_finish       the file is there                                                 at least once for each listener
+    before_terminate   asked before a client deletes (not when an upload expires)        may refuse
+    after_terminate    it is gone, for the `reason` that is told
+
+`before_*` listeners are asked, one after the other, and may `raise Refuse(status, text)`; anything else that they raise, or lateness, is a
+failure that passes. The others observe: one that fails is logged. The events of one upload arrive in order, `after_finish` also across crashes:
+a listener that fails is told again after 1 s, 2 s … 1 h, with the same `id`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tusserver.storage.base import Storage
 from tusserver.storage.local import LocalStorage
 from tusserver.web.handlers import Handlers, Owner, expect_handler
 
-_engines: weakref.WeakKeyDictionary[Storage, Engine] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()  # by the id of its storage, which it keeps alive
 
 
 class Uploads:
@@ -94,10 +94,10 @@ def _configured(
 
 
 def _engine(storage: Storage, locks: Locks | None, events: Events | None, config: Config) -> Engine:
-    engine = _engines.get(storage)
+    engine = _engines.get(id(storage))
     if engine is None:
         engine = Engine(storage=storage, locks=locks or _locks(storage), events=events or Events(), config=config)
-        _engines[storage] = engine
+        _engines[id(storage)] = engine
     elif engine.config != config or locks is not None or events is not None:
         raise ValueError("this storage is mounted already: a second mount of it shares its configuration, locks and events")
     return engine
