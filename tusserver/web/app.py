@@ -14,6 +14,7 @@ from tusserver.config import Config, Cors
 from tusserver.engine.core import Engine
 from tusserver.hooks.base import Events, Listeners
 from tusserver.locks.base import Locks
+from tusserver.locks.host import HostLocks
 from tusserver.locks.memory import MemoryLocks
 from tusserver.storage.base import Storage
 from tusserver.storage.local import LocalStorage
@@ -105,8 +106,6 @@ def _engine(storage: Storage, locks: Locks | None, events: Events | None, config
 
 def _locks(storage: Storage) -> Locks:
     if isinstance(storage, LocalStorage) and sys.platform.startswith("linux"):
-        from tusserver.locks.host import HostLocks  # noqa: PLC0415  # needs flock, which not every platform has
-
         return HostLocks(storage.folder)
     return MemoryLocks()
 
