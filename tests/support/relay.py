@@ -47,14 +47,11 @@ class SlowLine:
                 self._spawn(self._connect, client)
 
     def _connect(self, client: socket.socket) -> None:
-        try:
-            server = socket.create_connection((self._parts.hostname or "", self._parts.port or 80))
-        except OSError:
-            client.close()  # nobody listens behind the line
-            return
-        self._open += [client, server]
-        self._spawn(self._pump, client, server, self._rate)
-        self._spawn(self._pump, server, client, 0)
+        with client, contextlib.suppress(OSError), socket.create_connection((self._parts.hostname or "", self._parts.port or 80)) as server:
+            self._open += [client, server]
+            upward = self._spawn(self._pump, client, server, self._rate)
+            self._pump(server, client, 0)
+            upward.join()
 
     def _pump(self, source: socket.socket, target: socket.socket, rate: int) -> None:
         with contextlib.suppress(OSError):  # a reset ends it as a close does
@@ -68,10 +65,11 @@ class SlowLine:
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
-    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
+    def _spawn(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def __enter__(self) -> Self:
         self._spawn(self._accept)
@@ -82,5 +80,4 @@ class SlowLine:
         self.cut()
         for thread in list(self._threads):
             thread.join(5)
-        for end in (self._listener, *self._open):
-            end.close()
+        self._listener.close()

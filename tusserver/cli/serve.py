@@ -133,7 +133,9 @@ def _tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
 async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
     app = web.Application()
     setup(app, options.base_path, storage=LocalStorage(options.upload_dir, durability=options.durability), config=config_of(options))
-    runner = Runner(app, access_log=logging.getLogger("aiohttp.access"), access_log_format=ACCESS_FORMAT)
+    access_log = logging.getLogger("aiohttp.access")
+    # Bytes are stored as sent: an encoded body is for our own 415, not for aiohttp to unpack or refuse.
+    runner = Runner(app, access_log=access_log, access_log_format=ACCESS_FORMAT, auto_decompress=False)
     stopped = _stop_on_signals()
     try:
         await runner.setup()
