@@ -16,7 +16,7 @@ from tests.support.server import ServerProcess
 class Serve(Protocol):
     """Starts a server on the test's data folder, with the options of the command or the arguments of `ServerProcess`."""
 
-    def __call__(self, *options: str, port: int = 0, **arguments: Any) -> ServerProcess: ...
+    def __call__(self, *options: str, **arguments: Any) -> ServerProcess: ...
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def serve(data: DataFolder) -> Iterator[Serve]:
     """Starts servers in processes of their own; they are gone when the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def start(*options: str, port: int = 0, **arguments: Any) -> ServerProcess:
-            return stack.enter_context(ServerProcess(data.root, *options, **arguments).start(port))
+        def start(*options: str, **arguments: Any) -> ServerProcess:
+            return stack.enter_context(ServerProcess(data.root, *options, **arguments).start())
 
         yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,34 @@ def test_a_folder_that_is_none_is_said_so(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1
     assert done.stderr.endswith("is no data folder\n")
+
+
+def test_a_terminal_that_lacks_letters_and_a_pipe_that_closes_are_no_trouble(serve: Serve, data: DataFolder) -> None:
+    with RawClient(serve().url) as client:
+        client.post(4, Upload_Metadata=metadata(filename="zażółć.txt"))
+    ls_command = f'"{sys.executable}" -m tusserver ls --upload-dir "{data.root}"'
+    for tail in ("", " | true"):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", ls_command + tail],
+            cwd=data.root.parent,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("za\\u017c\\xf3\\u0142\\u0107.txt" in done.stdout) == (not tail)
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(serve: Serve, data: DataFolder) -> None:
+    serve().stop()
+    (data.root / "uploads" / "07").rmdir()
+    words = [sys.executable, "-m", "tusserver", "ls", "--upload-dir", str(data.root)]
+    done = subprocess.run(words, cwd=data.root.parent, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "No such file or directory" in done.stderr
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.0 GiB"), (2**60, "1048576.0 TiB")])

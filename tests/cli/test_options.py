@@ -89,8 +89,9 @@ def test_every_flag_reaches_the_configuration() -> None:
 
 
 def test_what_is_switched_off_is_off() -> None:
-    config = config_of(parse("--disable-cors", "--expire-after", "0", "--disable-termination"))
-    assert (config.cors, config.limits.expire_after, config.limits.terminate) == (None, None, "none")
+    config = config_of(parse("--disable-cors", "--expire-after", "0", "--max-size", "0", "--disable-termination"))
+    limits = config.limits
+    assert (config.cors, limits.expire_after, limits.max_size, limits.terminate) == (None, None, None, "none")
 
 
 def test_the_environment_stands_in_for_a_flag_and_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:

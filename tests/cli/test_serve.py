@@ -81,6 +81,15 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert text == "tusserver: the certificate cannot be used: [Errno 2] No such file or directory\n"
 
 
+def test_a_key_without_its_certificate_is_a_bad_value(tmp_path: Path) -> None:
+    assert serve_and_fail(tmp_path, "--tls-key", "key.pem") == (2, "tusserver serve: --tls-key needs --tls-certificate\n")
+
+
+def test_a_socket_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    code, text = serve_and_fail(tmp_path, "--unix-sock", "missing/up.sock")
+    assert (code, text) == (1, "tusserver: cannot listen on missing/up.sock: No such file or directory\n")
+
+
 def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tusserver", "serve", "--upload-dir", str(tmp_path / "data"), "--unix-sock", "up.sock"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:

@@ -13,7 +13,7 @@ from tests.clients.process import MIB, ClientProcess, assert_stored, kill_midway
 from tests.conftest import Serve
 from tests.support.folder import DataFolder
 from tests.support.relay import SlowLine
-from tests.support.server import ServerProcess, free_port
+from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.clients
 Source = Callable[[int], Path]
@@ -23,9 +23,10 @@ CHUNKS: dict[str, dict[str, Any]] = {"chunks of 4 MiB": {}, "chunks of 64 KiB": 
 @contextlib.contextmanager
 def public_line(serve: Serve) -> Iterator[tuple[ServerProcess, SlowLine]]:
     """A server that is reached by a slow line, and says so in `Location`."""
-    port = free_port()
-    with SlowLine(f"http://127.0.0.1:{port}/files/", 10 * MIB) as line:
-        yield serve("--public-url", line.url.removesuffix("/files/"), port=port), line
+    with SlowLine("http://127.0.0.1:0/files/", 10 * MIB) as line:
+        server = serve("--public-url", line.url.removesuffix("/files/"))
+        line.lead_to(server.port)
+        yield server, line
 
 
 def aiotus(url: str, file: Path, *, location: str = "", metadata: dict[str, str] | None = None, **options: Any) -> ClientProcess:

@@ -55,6 +55,25 @@ def test_a_file_arrives_and_its_progress_reaches_the_total(
     assert {answer["status"] for answer in ended.all("answer")} <= {201, 204}
 
 
+@pytest.mark.parametrize(
+    ("way", "methods"),
+    [
+        ("default", ["POST", "PATCH"]),
+        ("uploadDataDuringCreation", ["POST"]),
+        ("uploadDataDuringCreation in chunks", ["POST", "PATCH", "PATCH", "PATCH"]),
+        ("overridePatchMethod", ["POST", "POST", "POST", "POST"]),
+    ],
+)
+def test_no_request_is_sent_twice(
+    serve: Serve, data: DataFolder, source: Source, tus_js: TusJs, way: str, methods: list[str]
+) -> None:
+    server, file = serve(), source(SIZE)
+    with tus_js(server.url, file, **WAYS[way]) as client:
+        ended = client.wait()
+    assert_stored(data, ended.upload_id, file)
+    assert [answer["method"] for answer in ended.all("answer")] == methods
+
+
 def test_an_empty_file_is_there_after_its_creation(serve: Serve, data: DataFolder, source: Source, tus_js: TusJs) -> None:
     server, file = serve(), source(0)
     with tus_js(server.url, file) as client:

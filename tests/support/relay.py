@@ -18,7 +18,7 @@ class SlowLine:
     """Relays to a server; a context manager.
 
     Args:
-        url: The creation URL of the server.
+        url: The creation URL of the server; its port may be told later, with `lead_to`.
         rate: Bytes a second, from the client to the server, on each connection.
     """
 
@@ -33,6 +33,10 @@ class SlowLine:
     def url(self) -> str:
         """The creation URL as seen through the line."""
         return urlunsplit(self._parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
+
+    def lead_to(self, port: int) -> None:
+        """Say where the server listens, for one that had to know the URL of the line before it started."""
+        self._parts = self._parts._replace(netloc=f"{self._parts.hostname}:{port}")
 
     def cut(self) -> None:
         """Break off all connections that there are; what was on its way is lost."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,12 +23,6 @@ SERVE = ("-m", "tusserver", "serve")
 PACKAGE_ROOT = Path(tusserver.__file__).resolve().parents[1]
 _LISTENING = re.compile(r"https?://[^\s\"'<>]+")
 _START_SECONDS = 30
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens at, for a server that has to know its public URL beforehand."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class ServerProcess:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -33,10 +34,22 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"tusserver: {root} is no data folder\n")
         return 1
     rows = entries(root, time.time())
-    with contextlib.suppress(BrokenPipeError):
-        for line in map(json.dumps, rows) if options.json else table(list(rows)):
-            sys.stdout.write(line + "\n")
+    try:
+        _show(map(json.dumps, rows) if options.json else table(list(rows)))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes at its end
+    except OSError as error:
+        sys.stderr.write(f"tusserver: {error}\n")
+        return 1
     return 0
+
+
+def _show(lines: Iterator[str]) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is shown, not raised
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def entries(root: Path, now: float) -> Iterator[dict[str, Any]]:

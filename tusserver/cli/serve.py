@@ -36,12 +36,13 @@ TRY = "-H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 6' -H 'Content-Type: applica
 
 def add_options(parser: Parser) -> None:
     """All flags of the command."""
+    parser.epilog = "BYTES take units, such as 64KB or 512MiB; SECONDS too, such as 500ms, 15m, 24h or 7d. In [ ]: the variable of the environment."
     parser.option("--host", default="127.0.0.1", help="address to listen on")
     parser.option("--port", type=port, default="8080", help="port to listen on; 0 takes a free one")
     parser.option("--unix-sock", metavar="PATH", help="listen on this socket instead")
-    parser.option("--base-path", type=base_path, default="/files/", help="path of the creation URL")
+    parser.option("--base-path", type=base_path, metavar="PATH", default="/files/", help="path of the creation URL")
     parser.option("--upload-dir", metavar="DIR", default="./data", help="the data folder")
-    parser.option("--max-size", type=size, metavar="BYTES", help="bytes that an upload may have, such as 512MiB; no limit by default")
+    parser.option("--max-size", type=size, metavar="BYTES", help="bytes that an upload may have, such as 512MiB; 0, the default: no limit")
     parser.option(
         "--expire-after", type=seconds, metavar="SECONDS", default="7d", help="time after its last byte when an unfinished upload goes; 0: never"
     )
@@ -76,7 +77,7 @@ def config_of(options: argparse.Namespace) -> Config:
     terminate = {None: "all", "all": "none", "finished": "unfinished"}[options.disable_termination]
     return Config(
         limits=Limits(
-            max_size=options.max_size,
+            max_size=options.max_size or None,
             expire_after=options.expire_after or None,
             terminate=terminate,  # type: ignore[arg-type]  # one of its three words
             download=not options.disable_download,
@@ -107,21 +108,21 @@ def run(options: argparse.Namespace) -> int:
         level=logging.DEBUG if options.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    if options.tls_key and not options.tls_certificate:
+        sys.stderr.write("tusserver serve: --tls-key needs --tls-certificate\n")
+        return 2
     try:
         tls = _tls_of(options)
         asyncio.run(_serve(options, tls))
     except (StorageUnfit, OSError, ssl.SSLError) as error:
         sys.stderr.write(f"tusserver: {error}\n")
         return 1
-    _leave()
     return 0
 
 
 def _tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
-    if not options.tls_certificate and not options.tls_key:
-        return None
     if not options.tls_certificate:
-        raise OSError("--tls-key needs --tls-certificate")
+        return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(options.tls_certificate, options.tls_key)
@@ -139,18 +140,24 @@ async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> Non
     stopped = _stop_on_signals()
     try:
         await runner.setup()
-        site = _site(runner, options, tls)
-        await site.start()
+        await _listen(runner, options, tls)
         _announce(options, runner, tls)
         await stopped.wait()
     finally:
         await runner.cleanup()
+    _leave()  # from inside the loop, whose own end would wait for every thread
 
 
-def _site(runner: Runner, options: argparse.Namespace, tls: ssl.SSLContext | None) -> web.BaseSite:
+async def _listen(runner: Runner, options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
+    site: web.BaseSite
     if options.unix_sock:
-        return web.UnixSite(runner, options.unix_sock, ssl_context=tls)
-    return web.TCPSite(runner, options.host, options.port, ssl_context=tls, backlog=1024)
+        where, site = options.unix_sock, web.UnixSite(runner, options.unix_sock, ssl_context=tls)
+    else:
+        where, site = f"{options.host}:{options.port}", web.TCPSite(runner, options.host, options.port, ssl_context=tls, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise OSError(f"cannot listen on {where}: {error.strerror or error}") from error
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -28,6 +28,7 @@ from tusserver.protocol.message import Headers, Reply, Request
 VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
 EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination", "expiration")
+FIELDS = ("Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Metadata", "Upload-Checksum", "Upload-Concat")
 NO_STORE = {"Cache-Control": "no-store"}
 
 # -- requests
@@ -80,6 +81,16 @@ def check_version(request: Request) -> None:
         return
     if version != VERSION:
         raise UnsupportedVersion(f"Tus-Resumable must be {VERSION}")
+
+
+def check_repeats(request: Request) -> None:
+    """No field of tus comes twice, whether this request needs it or not: what stands between us and the client may read the other one.
+
+    Raises:
+        Invalid: One does.
+    """
+    for name in FIELDS:
+        single(request.headers, name)
 
 
 def parse_create(request: Request, limits: Limits) -> Create:

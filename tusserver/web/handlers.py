@@ -112,6 +112,7 @@ class Handlers:
             return tus1.options(message, limits, self._engine.storage.features)
         tus1.check_method(message, limits)
         tus1.check_version(message)
+        tus1.check_repeats(message)
         owner = await self._who(exchange.request)
         if message.has_body:
             check_untouched(exchange.request)

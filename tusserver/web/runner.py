@@ -29,7 +29,7 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer what the parser, or aiohttp itself, could not take."""
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, HttpProcessingError) and request.writer.output_size == 0:
             log.warning("a request from %s was refused: %s", request.remote, str(exc.message).partition("\n")[0])
             response: web.StreamResponse = web.Response(status=status, text="bad_request: this is no HTTP request that can be read\n")
             response.force_close()
@@ -44,7 +44,9 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """A new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        connection = super().__call__()
+        connection.__class__ = Connection  # of the same layout; aiohttp has no other way to choose the class
+        return connection
 
 
 class Runner(web.AppRunner):
@@ -80,5 +82,5 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        server.__class__ = Server  # aiohttp has no other way to choose the class of its connections
+        server.__class__ = Server
         return server
