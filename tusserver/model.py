@@ -105,8 +105,8 @@ class Upload:
         """The same upload with its bytes up to `offset`, the last of them received at `touched`."""
         return replace(self, offset=offset, touched=touched)
 
-    def declared(self, length: int) -> Upload:
-        """The same upload with its length known."""
+    def declared(self, length: int | None) -> Upload:
+        """The same upload with its length known, or deferred again."""
         return replace(self, length=length)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.folder import DataFolder
-from tests.support.raw import RawClient, metadata, request
+from tests.support.raw import OCTETS, TUS, RawClient, chunked, metadata, request
 from tests.support.server import ServerProcess
 from tests.web.test_refusals import LIMIT, NOBODY, make, refused
 
@@ -41,6 +41,17 @@ def test_a_deferred_length_is_declared_once(server: ServerProcess, disk: DataFol
         assert client.head(path).headers["upload-length"] == "6"
         assert client.patch(path, 5, b"6").status == 204
     assert disk.content(path[-32:]).read_bytes() == b"123456"
+
+
+def test_a_length_that_came_with_a_refused_body_is_not_kept(server: ServerProcess) -> None:
+    path = make(server, None)
+    with RawClient(server.url) as client:
+        fields = {**TUS, **OCTETS, "Upload-Offset": "0", "Upload-Length": "3", "Transfer-Encoding": "chunked"}
+        client.send(request("PATCH", path, fields) + chunked(b"12", b"34"))
+        assert client.read().status == 413
+    with RawClient(server.url) as client:
+        head = client.head(path)
+        assert (head.offset, head.headers["upload-defer-length"], "upload-length" in head.headers) == (0, "1", False)
 
 
 def test_a_length_that_equals_the_offset_finishes_a_deferred_upload(server: ServerProcess, disk: DataFolder) -> None:

@@ -28,7 +28,7 @@ from tusserver.locks.base import Locks
 from tusserver.model import Upload
 from tusserver.protocol import rules
 from tusserver.protocol.command import Append, Create
-from tusserver.storage.base import Content, Sink, Storage
+from tusserver.storage.base import Content, Storage
 
 BUCKETS = 256
 LATE_THREADS = 0.5
@@ -54,6 +54,7 @@ class Engine:
         self.storage = storage
         self.events = events
         self.stopping = False
+        self._deadline = 0.0
         self._locks = locks
         self._clock = clock
         self._transfers = Tasks()
@@ -76,11 +77,13 @@ class Engine:
 
     async def halt(self) -> None:
         """Cut every transfer, keep what it brought, refuse what comes; finishes have `shutdown_timeout` to end. Returns when all are answered."""
-        self.stopping = True
+        now = asyncio.get_running_loop().time()
+        if not self.stopping:  # called once by each mount, and by `stop`: all have the same time
+            self.stopping, self._deadline = True, now + self.config.shutdown_timeout
         self._locks.close()
         for body in list(self._bodies):
             body.stop("stopping")
-        await self._transfers.settle(self.config.shutdown_timeout)
+        await self._transfers.settle(self._deadline - now)
 
     async def stop(self) -> None:
         """Let go of everything; what could not end in time is left to the next start."""
@@ -221,7 +224,8 @@ class Engine:
         writer, limits = session.writer, self.config.limits
         rules.check_append(writer.upload, command, limits)
         cap = rules.cap(writer.upload, command, limits)
-        if command.length is not None and writer.upload.length is None:
+        declares = command.length is not None and writer.upload.length is None
+        if declares:
             await writer.declare_length(command.length)
         if command.content_length == 0:
             return End.WHOLE
@@ -236,14 +240,13 @@ class Engine:
                 await sink.commit()
             raise
         session.hold.stop = None
-        await self._end(sink, end)
-        return end
-
-    async def _end(self, sink: Sink, end: End) -> None:
-        if end is End.OVERFLOW:
-            await sink.abort()
-        else:
+        if end is not End.OVERFLOW:
             await sink.commit()
+            return end
+        await sink.abort()
+        if declares:
+            await writer.declare_length(None)  # of a request that is refused nothing stays
+        return end
 
     def _mind(self, end: End, body: Body, *, finished: bool = False) -> None:
         """Raise what a body that did not end well is answered."""

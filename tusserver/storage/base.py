@@ -56,8 +56,8 @@ class Writer(ABC):
         """Whether a thread still works on the upload, so that `close` will have to wait for it."""
 
     @abstractmethod
-    async def declare_length(self, length: int) -> Upload:
-        """Fix the length (bytes, 0 … 2^63-1) of an upload whose length was deferred."""
+    async def declare_length(self, length: int | None) -> Upload:
+        """Fix the length (bytes, 0 … 2^63-1) of an upload whose length was deferred; None takes that back."""
 
     @abstractmethod
     def append(self) -> Sink:

@@ -162,12 +162,12 @@ class LocalWriter(Writer):
         """Begin to store a body at the present offset."""
         return LocalSink(self)
 
-    async def declare_length(self, length: int) -> Upload:
-        """Fix the length of an upload whose length was deferred."""
+    async def declare_length(self, length: int | None) -> Upload:
+        """Fix the length of an upload whose length was deferred, or take that back."""
         await self.alone(self._declare, length)
         return self._upload
 
-    def _declare(self, length: int) -> None:
+    def _declare(self, length: int | None) -> None:
         with passing():
             self._store(length=length)
             if self.ground.durability == "patch":
