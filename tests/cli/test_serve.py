@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,15 @@ def serve_and_fail(folder: Path, *flags: str) -> tuple[int, str]:
     words = [sys.executable, "-m", "tusserver", "serve", "--upload-dir", str(folder / "data"), "--port", "0", *flags]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=30)
     return done.returncode, done.stderr
+
+
+@contextlib.contextmanager
+def running(words: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            yield server
+        finally:
+            server.kill()  # does nothing to one that has ended
 
 
 def test_it_says_where_it_listens_and_stores_and_a_line_that_works(serve: Serve, data: DataFolder) -> None:
@@ -43,6 +54,17 @@ def test_a_signal_ends_it_with_status_0(serve: Serve, name: signal.Signals) -> N
     server = serve()
     server.process.send_signal(name)
     assert server.wait() == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_slow_download_does_not_hold_it_back(serve: Serve) -> None:
+    server = serve()
+    with RawClient(server.url) as client:
+        path = client.post(30_000_000, b"x" * 30_000_000).location
+        client.send(request("GET", path))
+        assert client.socket.recv(12) == b"HTTP/1.1 200"
+        server.sigterm()
+        assert server.wait() == 0
     assert "Traceback" not in server.log
 
 
@@ -92,7 +114,7 @@ def test_a_socket_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tusserver", "serve", "--upload-dir", str(tmp_path / "data"), "--unix-sock", "up.sock"]
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    with running(words, tmp_path) as server:
         assert server.stdout is not None
         assert "up.sock" in server.stdout.readline()
         with socket.socket(socket.AF_UNIX) as client:
@@ -110,7 +132,7 @@ def test_it_serves_over_tls(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tusserver", "serve", "--port", "0", "--tls-certificate", "cert.pem", "--tls-key", "key.pem"]
     content = tmp_path / "content"
     content.write_bytes(os.urandom(3_000_000))
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    with running(words, tmp_path) as server:
         assert server.stdout is not None
         url = server.stdout.readline().split()[-1]
         assert url.startswith("https://")
@@ -132,7 +154,7 @@ def test_a_closed_stdout_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = f'exec "{sys.executable}" -m tusserver serve --upload-dir data --port {port} >&-'
-    with subprocess.Popen(["sh", "-c", words], cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
+    with running(["sh", "-c", words], tmp_path) as server:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:

@@ -110,6 +110,14 @@ def test_another_version_is_refused(method: str, version: str) -> None:
         tus1.check_version(asking(method, ("Tus-Resumable", version)))
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH", "HEAD", "GET", "DELETE"])
+@pytest.mark.parametrize("name", tus1.FIELDS)
+def test_no_field_of_tus_comes_twice_whatever_the_method_makes_of_it(method: str, name: str) -> None:
+    tus1.check_repeats(asking(method, (name, "1"), ("X-Other", "1"), ("X-Other", "1")))
+    with pytest.raises(Invalid, match=name):
+        tus1.check_repeats(asking(method, (name, "1"), (name.lower(), "1")))
+
+
 def test_a_version_that_came_twice_is_refused() -> None:
     with pytest.raises(Invalid):
         tus1.check_version(asking("HEAD", ("Tus-Resumable", "1.0.0"), ("Tus-Resumable", "1.0.0")))

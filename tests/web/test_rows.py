@@ -69,6 +69,15 @@ def test_no_field_of_tus_comes_twice_needed_or_not(server: ServerProcess, disk: 
     assert refused(server, disk, message, method).status == 400
 
 
+@pytest.mark.parametrize(("version", "status"), [("0.2.2", 412), ("1.0.0", 404)])
+def test_the_version_comes_before_existence_and_existence_before_the_headers(
+    server: ServerProcess, disk: DataFolder, version: str, status: int
+) -> None:
+    wrong = {"Tus-Resumable": version, "Content-Type": "text/plain", "Upload-Offset": "x"}
+    assert refused(server, disk, request("PATCH", NOBODY, wrong, b"x")).status == status
+    assert refused(server, disk, request("PUT", NOBODY, wrong, b"x")).status == 405
+
+
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("verb", ["patch", "PATCH", " Patch "])
 def test_an_overridden_method_does_what_it_says(server: ServerProcess, method: str, verb: str) -> None:
@@ -107,7 +116,17 @@ def test_a_head_that_is_overridden_to_a_get_has_no_body(server: ServerProcess) -
         b"POST /files/ HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
         b"nonsense\r\n\r\n",
     ],
-    ids=["lower-case method", "NUL in the path", "NUL in a field", "two lengths", "length and chunked", "2^64", "no host", "70,000", "no HTTP"],
+    ids=[
+        "lower-case method",
+        "NUL in the path",
+        "NUL in a field",
+        "two lengths",
+        "length and chunked",
+        "2^64",
+        "no host",
+        "70,000",
+        "no HTTP",
+    ],
 )
 def test_what_is_no_request_is_refused_with_our_header(server: ServerProcess, disk: DataFolder, message: bytes) -> None:
     answer = refused(server, disk, message)
@@ -164,7 +183,9 @@ def test_a_body_that_nobody_asked_for_is_dropped(server: ServerProcess, method: 
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-@pytest.mark.parametrize(("framing", "body"), [({"Content-Length": "900"}, b"x" * 50), (CHUNKED, b"64\r\n" + b"x" * 50)], ids=["length", "chunked"])
+@pytest.mark.parametrize(
+    ("framing", "body"), [({"Content-Length": "900"}, b"x" * 50), (CHUNKED, b"64\r\n" + b"x" * 50)], ids=["length", "chunked"]
+)
 def test_a_client_that_says_no_more_is_lost_and_what_it_sent_is_kept(
     server: ServerProcess, disk: DataFolder, method: str, framing: dict[str, str], body: bytes
 ) -> None:
@@ -271,12 +292,11 @@ def test_empty_metadata_is_none(server: ServerProcess, said: str) -> None:
 
 
 def test_sixteen_kibibytes_of_metadata_are_stored_and_one_more_is_refused(server: ServerProcess, disk: DataFolder) -> None:
-    most = "a " + "YWFh" * 4095 + ",b"
+    most = metadata(a="a" * 12285) + ",b"
+    assert len(most) == 16384
     with RawClient(server.url) as client:
         assert client.head(client.post(1, Upload_Metadata=most).location).headers["upload-metadata"] == most
-    beyond = metadata(a="a" * 12285)
-    assert len(beyond) > 16384
-    assert refused(server, disk, request("POST", "/files/", {**TUS, "Upload-Length": "1", "Upload-Metadata": beyond})).status == 400
+    assert refused(server, disk, request("POST", "/files/", {**TUS, "Upload-Length": "1", "Upload-Metadata": most + "c"})).status == 400
 
 
 @pytest.mark.parametrize("value", ["\u0665", "5,5", "5;", "0x5", "1e3", "\u00b2"])
@@ -289,6 +309,19 @@ def test_a_checksum_without_the_extension_is_ignored(server: ServerProcess) -> N
     with RawClient(server.url) as client:
         path = client.post(4, Upload_Checksum="sha1 !").location
         assert client.patch(path, 0, b"data", Upload_Checksum="nonsense").offset == 4
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "unheard-of", "gzip, identity"])
+def test_an_encoded_body_is_refused_before_anybody_unpacks_it(server: ServerProcess, disk: DataFolder, encoding: str) -> None:
+    path = make(server, 100)
+    headers = {**TUS, **OCTETS, "Content-Encoding": encoding}
+    assert refused(server, disk, request("PATCH", path, {**headers, "Upload-Offset": "0"}, b"junk")).status == 415
+    assert refused(server, disk, request("POST", "/files/", {**headers, "Upload-Length": "100"}, b"junk")).status == 415
+
+
+def test_a_body_is_stored_as_it_was_sent_where_the_encoding_is_identity(server: ServerProcess) -> None:
+    headers = {**TUS, **OCTETS, "Content-Encoding": "Identity", "Upload-Length": "4"}
+    assert answer_to(server, request("POST", "/files/", headers, b"\x1f\x8b\x08\x00")).offset == 4
 
 
 # -- the limit

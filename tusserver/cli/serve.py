@@ -30,6 +30,7 @@ from tusserver.web.runner import Runner
 
 NAME, HELP = "serve", "Serve a folder for resumable uploads."
 ACCESS_FORMAT = '%a "%r" %s %b %Tf'
+LATE_HANDLERS = 0.4  # seconds for a download, and for a client to read its refusal; uploads have been answered by then
 LATE_THREADS = 0.5
 TRY = "-H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 6' -H 'Content-Type: application/offset+octet-stream' --data-binary @-"
 
@@ -136,7 +137,9 @@ async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> Non
     setup(app, options.base_path, storage=LocalStorage(options.upload_dir, durability=options.durability), config=config_of(options))
     access_log = logging.getLogger("aiohttp.access")
     # Bytes are stored as sent: an encoded body is for our own 415, not for aiohttp to unpack or refuse.
-    runner = Runner(app, access_log=access_log, access_log_format=ACCESS_FORMAT, auto_decompress=False)
+    runner = Runner(
+        app, access_log=access_log, access_log_format=ACCESS_FORMAT, auto_decompress=False, shutdown_timeout=LATE_HANDLERS
+    )
     stopped = _stop_on_signals()
     try:
         await runner.setup()
