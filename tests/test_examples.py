@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from tests.conftest import Serve
 from tests.support.folder import DataFolder, sha256
 from tests.support.raw import RawClient, metadata
-from tests.support.server import ServerProcess, free_port
+from tests.support.server import ServerProcess
 from tests.support.services import program
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -46,8 +47,10 @@ def test_the_tuspy_script_uploads(serve: Serve, data: DataFolder, tmp_path: Path
 
 
 def test_the_embedded_server_takes_finished_files_to_its_folder(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # older releases of aiohttp's `run_app` do not say which port they took
     server = ServerProcess(tmp_path / "data", command=(str(EXAMPLES / "embed.py"),))
-    with server.start(free_port()), RawClient(server.url + "files/") as client:
+    with server.start(port), RawClient(server.url + "files/") as client:
         path = client.post(4, b"data", Upload_Metadata=metadata(filename="../x.txt")).location
         target = tmp_path / "incoming" / f"{path.rsplit('/', 1)[1]}-x.txt"
         while not target.exists():
