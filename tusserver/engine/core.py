@@ -93,6 +93,8 @@ class Engine:
             await asyncio.wait({self._sweeper})
         await self._endings.settle(LATE_THREADS)
         await self._notifier.stop()
+        for tasks in (self._transfers, self._endings):  # a listener may have been cut in the middle of a `take`
+            await tasks.settle(LATE_THREADS)
         await self.storage.stop()
 
     async def run(self, command: Coroutine[Any, Any, T], body: Body | None = None) -> T:
