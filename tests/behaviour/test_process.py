@@ -51,9 +51,19 @@ def pieces(file: Path, start: int, stop: int) -> Iterator[bytes]:
             yield piece
 
 
+def settled(server: ServerProcess, path: str) -> int:
+    """The offset once all is counted that was on its way when the connection before broke."""
+    at = offset(server, path)
+    while True:
+        time.sleep(0.2)
+        before, at = at, offset(server, path)
+        if at == before:
+            return at
+
+
 def send_some(server: ServerProcess, path: str, file: Path, stop: int) -> None:
     """Send the file from the present offset up to `stop`, as the body of a PATCH that was to send all of it, and break off."""
-    at, size = offset(server, path), file.stat().st_size
+    at, size = settled(server, path), file.stat().st_size
     client = begin(server, path, at, size - at)
     with suppress(OSError):
         for piece in pieces(file, at, stop):
@@ -83,7 +93,7 @@ def test_a_gibibyte_survives_four_broken_connections_and_two_kills(
     for _ in range(4):
         send_some(server, path, gibibyte, dice.randrange(offset(server, path) + 1, size * 3 // 4))
     for _ in range(2):
-        before = offset(server, path)
+        before = settled(server, path)
         sender = threading.Thread(target=send_some, args=(server, path, gibibyte, size * 9 // 10))
         sender.start()
         while offset(server, path) <= before:
