@@ -15,6 +15,8 @@ from aiohttp import web
 import tusserver
 from tusserver.protocol.disposition import file_name
 
+LONGEST = 255  # bytes of a file's name, on most file systems; one that is longer could never be taken
+
 
 async def index(_request: web.Request) -> web.Response:
     """A page of the application, beside the uploads."""
@@ -33,8 +35,9 @@ def make_app(upload_dir: Path, incoming: Path) -> web.Application:
     async def keep(event: tusserver.Event) -> None:
         """Move the finished file out of the data folder; its id comes first, so that two of one name do not meet."""
         name = f"{event.upload.id}-{file_name(event.upload.metadata) or 'file'}"
-        await event.take(incoming / name[:200])
-        print(f"stored {incoming / name[:200]}", flush=True)
+        path = incoming / name.encode()[:LONGEST].decode("utf-8", "ignore")
+        await event.take(path)
+        print(f"stored {path}", flush=True)
 
     app = web.Application()
     app.router.add_get("/", index)

@@ -21,7 +21,8 @@ esac
 echo "$upload"
 
 offset() { curl -sS -I -H "$tus" "$upload" | tr -d '\r' | sed -n 's/^[Uu]pload-[Oo]ffset: //p'; }
-send() { curl -sS -o /dev/null -w '%{http_code}\n' -X PATCH -H "$tus" -H "$octets" -H "Upload-Offset: $1" --data-binary @- "$upload"; }
+# -T - sends as it reads, where --data-binary would hold it all in memory; -f ends the script on a refusal.
+send() { curl -sSf -o /dev/null -w '%{http_code}\n' -X PATCH -H "$tus" -H "$octets" -H "Upload-Offset: $1" -T - "$upload"; }
 
 half=$((size / 2))
 echo "> send the first $half bytes"

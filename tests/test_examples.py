@@ -37,6 +37,16 @@ def test_the_shell_script_uploads_in_two_halves(serve: Serve, data: DataFolder, 
         assert client.head(f"/files/{upload_id}").headers["upload-metadata"] == metadata(filename=file.name)
 
 
+def test_the_shell_script_ends_where_the_server_refuses(serve: Serve, data: DataFolder, tmp_path: Path) -> None:
+    program("curl")
+    server, file = serve("--max-size", "10"), tmp_path / "file"
+    file.write_bytes(bytes(11))
+    words = ["sh", str(EXAMPLES / "upload.sh"), str(file), server.url]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "the server made no upload" in done.stderr
+
+
 def test_the_tuspy_script_uploads(serve: Serve, data: DataFolder, tmp_path: Path) -> None:
     server, file = serve(), tmp_path / "file"
     file.write_bytes(os.urandom(3_000_000))
@@ -58,3 +68,7 @@ def test_the_embedded_server_takes_finished_files_to_its_folder(tmp_path: Path) 
         assert target.read_bytes() == b"data"
         assert client.head(path).offset == 4
         assert client.get("/").text == "Upload to /files/ with any tus client.\n"
+        path = client.post(4, b"data", Upload_Metadata=metadata(filename="文" * 300)).location
+        while not (taken := list((tmp_path / "incoming").glob(f"{path.rsplit('/', 1)[1]}-*"))):
+            time.sleep(0.02)
+        assert 250 < len(taken[0].name.encode()) <= 255

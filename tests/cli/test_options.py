@@ -42,7 +42,9 @@ def test_a_time_takes_units(text: str, value: float) -> None:
         (options.size, "-1"),
         (options.size, "5 parsecs"),
         (options.size, ""),
+        (options.size, "9" * 5000),
         (options.seconds, "soon"),
+        (options.seconds, "9" * 400 + "d"),
         (options.positive_seconds, "0"),
         (options.port, "65536"),
         (options.port, "٣"),
@@ -102,6 +104,12 @@ def test_the_environment_stands_in_for_a_flag_and_the_flag_wins(monkeypatch: pyt
     said = parse("--max-size", "2KiB")
     assert (said.max_size, said.behind_proxy, said.durability, said.disable_termination) == (2048, True, "patch", "finished")
     assert parse().max_size == 1024
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORT", "PUBLIC_URL", "MAX_SIZE", "BEHIND_PROXY", "DURABILITY", "DISABLE_TERMINATION"):
+        monkeypatch.setenv(f"TUSSERVER_{name}", "")
+    assert (config_of(parse()), parse().port) == (Config(), 8080)
 
 
 @pytest.mark.parametrize(

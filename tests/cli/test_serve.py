@@ -90,6 +90,11 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "address already in use" in text
 
 
+def test_a_host_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
+    text = "tusserver: cannot listen on ..:0: this is no name of a host\n"
+    assert serve_and_fail(tmp_path, "--host", "..") == (1, text)
+
+
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
     code, text = serve_and_fail(tmp_path)

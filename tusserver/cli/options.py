@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 SIZES = {"": 1, "B": 1, **{f"{unit}{tail}": base**power for base, tail in ((1000, "B"), (1024, "iB")) for power, unit in enumerate("KMGT", 1)}}
 TIMES = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "H": 3600.0, "D": 86400.0, "W": 604800.0}
+DIGITS = 30  # more say nothing that the disk, or the clock, could hold
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 
 
@@ -26,7 +27,7 @@ class Parser(argparse.ArgumentParser):
             settings: As for `add_argument`, with `default` as the text that the help shows.
         """
         variable = "TUSSERVER_" + flag.lstrip("-").replace("-", "_").upper()
-        value = os.environ.get(variable)
+        value = os.environ.get(variable) or None  # an empty one says nothing, as in a file of variables with gaps
         if settings.get("action") == "store_true":
             settings["default"] = self._switch(variable, value)
         elif value is not None:
@@ -80,6 +81,8 @@ def _scaled(text: str, units: dict[str, Any], wanted: str) -> float:
     by_name = {name.upper(): factor for name, factor in units.items()}
     if match is None or match[2].upper() not in by_name:
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    if len(match[1]) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large")
     number = float(match[1]) if "." in match[1] else int(match[1])
     return number * by_name[match[2].upper()]  # type: ignore[no-any-return]  # a number of the table
 

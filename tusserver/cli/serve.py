@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import ssl
 import sys
@@ -161,6 +162,8 @@ async def _listen(runner: Runner, options: argparse.Namespace, tls: ssl.SSLConte
         await site.start()
     except OSError as error:
         raise OSError(f"cannot listen on {where}: {error.strerror or error}") from error
+    except UnicodeError as error:  # of a name that cannot be one of a host
+        raise OSError(f"cannot listen on {where}: this is no name of a host") from error
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -181,7 +184,7 @@ def _announce(options: argparse.Namespace, runner: Runner, tls: ssl.SSLContext |
     scheme, extra = ("https", " --insecure") if tls else ("http", "")
     if options.unix_sock:
         where = f"{options.unix_sock} (a unix socket), path {options.base_path}"
-        base, extra = f"{scheme}://localhost{options.base_path}", f"{extra} --unix-socket {options.unix_sock}"
+        base, extra = f"{scheme}://localhost{options.base_path}", f"{extra} --unix-socket {shlex.quote(options.unix_sock)}"
     else:
         host, number = runner.addresses[0][:2]
         where = base = f"{scheme}://{f'[{host}]' if ':' in host else host}:{number}{options.base_path}"
