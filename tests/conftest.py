@@ -11,12 +11,29 @@ import pytest
 
 from tests.support.folder import DataFolder
 from tests.support.server import ServerProcess
+from tests.support.tries import Tries, add_options, summarise, tries_of
 
 
 class Serve(Protocol):
     """Starts a server on the test's data folder, with the options of the command or the arguments of `ServerProcess`."""
 
     def __call__(self, *options: str, **arguments: Any) -> ServerProcess: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for long runs."""
+    add_options(parser)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was tried, and how often."""
+    summarise(terminalreporter)
+
+
+@pytest.fixture
+def tries(request: pytest.FixtureRequest) -> Tries:
+    """How often this test tries, and its dice."""
+    return tries_of(request)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import tusserver
 
 SERVE = ("-m", "tusserver", "serve")
 PACKAGE_ROOT = Path(tusserver.__file__).resolve().parents[1]
+TESTS_ROOT = Path(__file__).resolve().parents[2]  # behind the package: what runs is what was installed
 _LISTENING = re.compile(r"https?://[^\s\"'<>]+")
 _START_SECONDS = 30
 
@@ -50,7 +51,7 @@ class ServerProcess:
         self.options = options
         self.command = command
         self.prefix = prefix
-        self.env = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.env = {**os.environ, "PYTHONPATH": f"{PACKAGE_ROOT}{os.pathsep}{TESTS_ROOT}", "PYTHONUNBUFFERED": "1", **(env or {})}
         self.log_file = log or folder.parent / f"{folder.name}.log"
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
