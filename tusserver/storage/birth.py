@@ -19,6 +19,7 @@ from tusserver.storage.disk import Disk, write_all
 from tusserver.storage.layout import BUCKETS, FILES, OUTBOX, RUN, TRASH, UPLOADS, opened, same, try_flock
 
 SECRET, SECRET_BYTES = "secret", 32
+CHECK = "check"
 log = logging.getLogger("tusserver")
 _in_use: set[tuple[int, int]] = set()  # data folders of this process: two storages on one folder would not see each other's locks
 
@@ -45,13 +46,13 @@ def begin(disk: Disk, root: Path, *, durable: bool) -> Claim:
         StorageUnfit: It cannot be used; the text is one line for the operator.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        _make_root(disk, root, durable=durable)
         claim = Claim(root)
         try:
-            with opened(str(root)) as top:
-                _make_trees(disk, top, root)
+            with opened(str(root), follow=True) as top:
+                _make_trees(disk, top, root, durable=durable)
                 _check(disk, root)
-                _make_secret(disk, top)
+                _make_secret(disk, top, root)
                 if durable:
                     disk.fsync(top)
         except BaseException:
@@ -64,13 +65,26 @@ def begin(disk: Disk, root: Path, *, durable: bool) -> Claim:
     return claim
 
 
-def _make_trees(disk: Disk, top: int, root: Path) -> None:
+def _make_root(disk: Disk, root: Path, *, durable: bool) -> None:
+    """The data folder, and those above it that are missing; each is durable before anything is in it."""
+    if root.is_dir():
+        return
+    _make_root(disk, root.parent, durable=durable)
+    with opened(str(root.parent), follow=True) as parent:
+        _make(disk, root.name, parent)
+        if durable:
+            disk.fsync(parent)
+
+
+def _make_trees(disk: Disk, top: int, root: Path, *, durable: bool) -> None:
     for tree in (UPLOADS, FILES, TRASH, OUTBOX, RUN):
         _make(disk, tree, top)
     for tree in (UPLOADS, FILES):
         with opened(f"{root}/{tree}") as parent:
             for bucket in BUCKETS:
                 _make(disk, bucket, parent)
+            if durable:
+                disk.fsync(parent)
 
 
 def _make(disk: Disk, name: str, parent: int) -> None:
@@ -78,21 +92,30 @@ def _make(disk: Disk, name: str, parent: int) -> None:
         disk.mkdir(name, parent)
 
 
-def _make_secret(disk: Disk, top: int) -> None:
+def _make_secret(disk: Disk, top: int, root: Path) -> None:
     """32 random bytes that never change; two first starts at once agree on one of them."""
-    temporary = f"{SECRET}.{secrets.token_hex(4)}"
     if not _secret_size(top):
-        fd = disk.create(temporary, top, mode=0o600)
-        try:
-            write_all(disk, fd, secrets.token_bytes(SECRET_BYTES))
-            disk.fsync(fd)
-        finally:
-            os.close(fd)
-        with contextlib.suppress(FileExistsError):
-            disk.link(temporary, top, SECRET, top)
-        disk.unlink(temporary, top)
+        with opened(f"{root}/{TRASH}") as trash:
+            name, folder = cradle(disk, trash, SECRET)
+            try:
+                _write_secret(disk, top, folder)
+                disk.rmdir(name, trash)
+            finally:
+                os.close(folder)
     if (size := _secret_size(top)) != SECRET_BYTES:
         raise StorageUnfit(f"the file `secret` in the data folder has {size} bytes instead of {SECRET_BYTES}: restore it from a backup")
+
+
+def _write_secret(disk: Disk, top: int, folder: int) -> None:
+    fd = disk.create(SECRET, folder, mode=0o600)
+    try:
+        write_all(disk, fd, secrets.token_bytes(SECRET_BYTES))
+        disk.fsync(fd)
+    finally:
+        os.close(fd)
+    with contextlib.suppress(FileExistsError):
+        disk.link(SECRET, folder, SECRET, top)
+    disk.unlink(SECRET, folder)
 
 
 def _secret_size(top: int) -> int | None:
@@ -104,18 +127,29 @@ def _secret_size(top: int) -> int | None:
 
 def _check(disk: Disk, root: Path) -> None:
     """Carry a folder through all trees, link a file, lock a folder twice: what the promises rest on."""
-    name = f"check.{secrets.token_hex(8)}"
     with contextlib.ExitStack() as stack:
-        trees = [stack.enter_context(opened(f"{root}/{tree}")) for tree in (TRASH, UPLOADS, FILES, OUTBOX)]
-        disk.mkdir(name, trees[0])
-        place = trees[0]
+        trash, *trees = [stack.enter_context(opened(f"{root}/{tree}")) for tree in (TRASH, UPLOADS, FILES, OUTBOX)]
+        for tree in trees:
+            _clear(disk, tree, trash)
+        name, folder = cradle(disk, trash, CHECK)
+        stack.callback(os.close, folder)
+        place = trash
         try:
-            for tree in [*trees[1:], trees[0]]:
+            for tree in [*trees, trash]:
                 _carry(disk, name, place, tree, root)
                 place = tree
-            _check_links(disk, f"{root}/{TRASH}/{name}", root)
+            _check_links(disk, folder, f"{root}/{TRASH}/{name}", root)
         finally:
             disk.rmdir(name, place)
+
+
+def _clear(disk: Disk, tree: int, trash: int) -> None:
+    """Take away what a start that was killed has left of its check; one that is locked is being carried."""
+    for name in os.listdir(tree):
+        if name.startswith(f"{CHECK}."):
+            with contextlib.suppress(FileNotFoundError), opened(f"/proc/self/fd/{tree}/{name}") as folder:
+                if try_flock(folder):
+                    disk.rename(name, tree, name, trash)
 
 
 def _carry(disk: Disk, name: str, place: int, tree: int, root: Path) -> None:
@@ -127,22 +161,22 @@ def _carry(disk: Disk, name: str, place: int, tree: int, root: Path) -> None:
         raise
 
 
-def _check_links(disk: Disk, path: str, root: Path) -> None:
-    with opened(path) as folder, opened(path) as again:
+def _check_links(disk: Disk, folder: int, path: str, root: Path) -> None:
+    with opened(path) as again:
         os.close(disk.create("a", folder))
         try:
             disk.link("a", folder, "b", folder)
             disk.unlink("b", folder)
         finally:
             disk.unlink("a", folder)
-        if not try_flock(folder) or try_flock(again):
+        if try_flock(again):
             raise StorageUnfit(f"{root}: this file system has no working flock (is it a network share?)")
 
 
-def cradle(disk: Disk, trash: int, upload_id: str) -> tuple[str, int]:
+def cradle(disk: Disk, trash: int, prefix: str) -> tuple[str, int]:
     """A new folder in the trash, and an open descriptor of it that holds its lock."""
     while True:
-        name = f"{upload_id}.{secrets.token_hex(4)}"
+        name = f"{prefix}.{secrets.token_hex(4)}"
         disk.mkdir(name, trash)
         try:
             folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=trash)

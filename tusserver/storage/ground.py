@@ -11,7 +11,7 @@ from typing import Literal
 from tusserver.errors import Damaged, StorageFailed
 from tusserver.model import Upload
 from tusserver.storage.disk import Disk
-from tusserver.storage.layout import CONTENT, TRASH, Layout, opened
+from tusserver.storage.layout import CONTENT, TRASH, Layout, must_be_file, opened
 from tusserver.storage.record import Record
 from tusserver.storage.threads import Threads
 
@@ -75,6 +75,7 @@ def finished_upload(upload_id: str, folder: int, record: Record, *, missing_is_t
             return record.upload(upload_id, offset=length, touched=record.created, finished=True)
         log.error("upload %s is damaged: its content is missing", upload_id)
         raise Damaged("the stored file is damaged") from None
+    must_be_file(content)
     if content.st_size != record.length:
         log.error("upload %s is damaged: it has %d bytes of %s", upload_id, content.st_size, record.length)
         raise Damaged("the stored file is damaged")

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ class Layout:
     def open(self, tree: str, upload_id: str) -> int | None:
         """The folder of an upload in one tree; None when it is not there."""
         try:
-            return os.open(f"{self.bucket(tree, upload_id)}/{upload_id}", _FOLDER)
+            with opened(self.bucket(tree, upload_id)) as bucket:
+                return os.open(upload_id, _FOLDER, dir_fd=bucket)
         except FileNotFoundError:
             return None
 
@@ -103,9 +105,9 @@ def passing() -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    """A folder, open for the time of a block."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def opened(path: str, *, follow: bool = False) -> Iterator[int]:
+    """A folder, open for the time of a block; one of the application's may be a link."""
+    fd = os.open(path, _FOLDER & ~os.O_NOFOLLOW if follow else _FOLDER)
     try:
         yield fd
     finally:
@@ -139,14 +141,35 @@ def same(fd: int, path: str | int, *, parent: int | None = None) -> bool:
     return os.path.samestat(os.fstat(fd), there)
 
 
+def open_file(name: str, folder: int, flags: int = os.O_RDONLY) -> int:
+    """Open a plain file of an open folder; what is none is not waited for, and not followed."""
+    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        must_be_file(os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def must_be_file(status: os.stat_result) -> None:
+    """Refuse a link, a folder, a pipe where a plain file is expected: somebody else has put it there."""
+    if not stat.S_ISREG(status.st_mode):
+        raise Damaged("the upload is damaged: something is no plain file")
+
+
+def read_small(name: str, folder: int) -> bytes:
+    """A small file of an open folder."""
+    with os.fdopen(open_file(name, folder), "rb") as file:
+        return file.read()
+
+
 def read_keep(folder: int) -> int | None:
     """The number past which content is on trial; None when nothing is."""
     try:
-        fd = os.open(KEEP, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        text = read_small(KEEP, folder)
     except FileNotFoundError:
         return None
-    with os.fdopen(fd, "rb") as file:
-        text = file.read()
     if not text.isdigit():
         raise Damaged("the number of the request on trial is damaged")
     return int(text)

@@ -29,6 +29,8 @@ from tusserver.storage.layout import (
     Found,
     Layout,
     brief_flock,
+    must_be_file,
+    open_file,
     opened,
     passing,
     read_keep,
@@ -141,6 +143,7 @@ class LocalStorage(Storage):
             if not same(folder, f"{self._layout.bucket(UPLOADS, upload_id)}/{upload_id}"):
                 raise NeverBorn from None  # it was moved away under our eyes: look again
             return 0, record.created
+        must_be_file(status)
         return status.st_size, status.st_mtime
 
     def path(self, upload_id: str) -> Path | None:
@@ -164,7 +167,7 @@ class LocalStorage(Storage):
                     raise Taken
                 if not upload.finished:
                     raise NotFinished(None if upload.full else upload.offset)
-                return LocalContent(upload, os.open(CONTENT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found.fd))
+                return LocalContent(upload, open_file(CONTENT, found.fd))
             except NeverBorn:
                 raise NotFound from None
             finally:
@@ -234,7 +237,8 @@ class LocalStorage(Storage):
 
     def _sweep(self, bucket: str) -> list[Upload]:
         with passing():
-            sweep.empty_trash(self._disk, self.root)
+            for name in sweep.empty_trash(self._disk, self.root):
+                self._name_foreign(f"{TRASH}/{name}", "it cannot be removed")
             return list(self._survey(bucket))
 
     def _survey(self, bucket: str) -> Iterator[Upload]:
@@ -253,10 +257,10 @@ class LocalStorage(Storage):
             except (StorageFailed, NoSpace) as error:
                 log.warning("the sweeper leaves upload %s alone: %s", name, error.line)
 
-    def _name_foreign(self, name: str) -> None:
+    def _name_foreign(self, name: str, why: str = "it is no upload") -> None:
         if name not in self._foreign:
             self._foreign.add(name)
-            log.warning("the sweeper leaves %s alone: it is no upload", name)
+            log.warning("the sweeper leaves %s alone: %s", name, why)
 
     async def owed(self) -> list[str]:
         """The ids of finished uploads whose `after_finish` is still owed."""

@@ -26,12 +26,13 @@ from tusserver.storage import record as records
 from tusserver.storage.base import Writer
 from tusserver.storage.disk import write_all
 from tusserver.storage.ground import DataLost, Ground, finished_upload
-from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, opened, passing, read_keep
+from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, open_file, opened, passing, read_keep
 from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.record import NeverBorn, Record
 from tusserver.storage.threads import Jobs
 
 COPY_BYTES = 1024 * 1024
+TEMPORARY = (records.TEMPORARY, outbox.TEMPORARY)
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("tusserver")
@@ -101,12 +102,13 @@ class LocalWriter(Writer):
 
     def _open_content(self) -> int:
         try:
-            return os.open(CONTENT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            return open_file(CONTENT, self._folder, os.O_WRONLY)
         except FileNotFoundError:  # a power cut kept one of two new entries
             return self._disk.create(CONTENT, self._folder)
 
     def _repair(self) -> None:
-        keep = read_keep(self._folder)
+        names = os.listdir(self._folder)
+        keep = read_keep(self._folder) if KEEP in names else None
         size = os.fstat(self._content).st_size
         offset = self._record.offset(size, self.ground.boot, keep)
         if size > offset:
@@ -114,17 +116,35 @@ class LocalWriter(Writer):
         if self._record.boot != self.ground.boot:
             self._disk.fdatasync(self._content)
             self._store(boot=self.ground.boot, synced=offset)
-        if keep is not None:
-            self._disk.unlink(KEEP, self._folder)
+            names = os.listdir(self._folder)
+        for name in {KEEP, *TEMPORARY}.intersection(names):
+            self._disk.unlink(name, self._folder)
         self._moved(offset)
 
     def _store(self, **changes: str | int | bool | None) -> None:
+        """Change the record, in one atomic step; a power cut may undo it."""
         record = replace(self._record, **changes)  # type: ignore[arg-type]  # fields of Record
         records.write(self._disk, self._folder, record, durable=self.ground.durable)
         self._record = record
 
+    def _settle(self, **changes: str | int | bool | None) -> None:
+        """Change the record for good."""
+        self._store(**changes)
+        if self.ground.durable:
+            self._disk.fsync(self._folder)
+
+    def _name(self) -> None:
+        """Make the folder's own name durable."""
+        if not self._named:
+            self.ground.sync_folder(self.ground.layout.bucket(UPLOADS, self._upload.id))
+            self._named = True
+
     def _moved(self, offset: int) -> None:
-        self._upload = self._upload.at(offset, os.fstat(self._content).st_mtime)
+        try:
+            touched = os.fstat(self._content).st_mtime
+        except OSError:  # a disk that is gone says not even that; what was counted is counted
+            touched = self._upload.touched
+        self._upload = self._upload.at(offset, touched)
 
     async def close(self) -> None:
         """Wait for the last thread; data that a late mark could not sync is taken back."""
@@ -169,9 +189,7 @@ class LocalWriter(Writer):
 
     def _declare(self, length: int | None) -> None:
         with passing():
-            self._store(length=length)
-            if self.ground.durability == "patch":
-                self._disk.fsync(self._folder)
+            (self._settle if self.ground.durability == "patch" else self._store)(length=length)
         self._upload = self._upload.declared(length)
 
     def write(self, pieces: Sequence[bytes]) -> None:
@@ -188,19 +206,20 @@ class LocalWriter(Writer):
 
     def mark(self) -> None:
         """Make what is there durable, beside the writer; only a failure to sync the data itself matters."""
-        offset = self._upload.offset
-        self._sync_content()
         try:
-            with passing():
-                self._note(offset, name=not self._named)
+            self.commit()
+        except DataLost:
+            raise
         except (StorageFailed, NoSpace) as error:
             log.warning("upload %s: no mark was set: %s", self._upload.id, error.line)
 
     def commit(self) -> None:
-        """Make a body that has ended durable (durability `patch`)."""
+        """Make what is there durable."""
+        offset = self._upload.offset
         self._sync_content()
         with passing():
-            self._note(self._upload.offset, name=True)
+            self._settle(synced=offset)
+            self._name()
 
     def _sync_content(self) -> None:
         try:
@@ -208,19 +227,11 @@ class LocalWriter(Writer):
         except OSError as error:
             raise DataLost("data could not be made durable; send it again") from error
 
-    def _note(self, offset: int, *, name: bool) -> None:
-        self._store(synced=offset)
-        if name:
-            self._disk.fsync(self._folder)
-        if not self._named:
-            self.ground.sync_folder(self.ground.layout.bucket(UPLOADS, self._upload.id))
-            self._named = True
-
     def cut(self, offset: int) -> None:
         """Take back everything past `offset`."""
         with passing():
             if self._record.synced > offset:
-                self._store(synced=offset)
+                self._settle(synced=offset)
             self._disk.truncate(self._content, offset)
         self._moved(offset)
 
@@ -250,10 +261,10 @@ class LocalWriter(Writer):
                 raise StorageFailed("the content is not as long as the upload")
             if ground.durable:
                 self._sync_or_distrust()
-                self._store(synced=upload.length)
-                self._disk.fsync(self._folder)
+                self._settle(synced=upload.length)
             if event is not None:
-                outbox.put(ground.disk, ground.layout.root, upload.id, event, durable=ground.durable)
+                self._name()  # an event must not outlive an upload that a power cut takes back
+                outbox.put(ground.disk, ground.layout.root, self._folder, upload.id, event, durable=ground.durable)
             with opened(ground.layout.bucket(UPLOADS, upload.id)) as source, opened(ground.layout.bucket(FILES, upload.id)) as target:
                 brief_flock(source)
                 self._disk.rename(upload.id, source, upload.id, target)
@@ -277,7 +288,7 @@ class LocalWriter(Writer):
         tree = FILES if self._upload.finished else UPLOADS
         with passing():
             if tree == UPLOADS:
-                outbox.drop(self._disk, self.ground.layout.root, self._upload.id)
+                outbox.drop(self._disk, self.ground.layout.root, self._upload.id, durable=self.ground.durable)
             try:
                 self.ground.bury(self._upload.id, tree)
             except OSError as error:
@@ -289,7 +300,7 @@ class LocalWriter(Writer):
                 self.ground.sync_folder(self.ground.layout.bucket(tree, self._upload.id))
 
     def _empty(self) -> None:
-        fd = os.open(CONTENT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        fd = open_file(CONTENT, self._folder, os.O_WRONLY)
         try:
             self._disk.truncate(fd, 0)
         finally:
@@ -305,12 +316,12 @@ class LocalWriter(Writer):
         if self._upload.taken:
             return False
         moved = self._move(target)
-        self._store(taken=True)
+        self._settle(taken=True)
         self._upload = replace(self._upload, taken=True)
         return moved
 
     def _move(self, target: Path) -> bool:
-        with opened(str(target.parent)) as parent:
+        with opened(str(target.parent), follow=True) as parent:
             try:
                 self._disk.rename(CONTENT, self._folder, target.name, parent)
             except FileNotFoundError:  # moved before a crash that kept it from being noted
@@ -326,7 +337,7 @@ class LocalWriter(Writer):
 
     def _copy(self, name: str, parent: int) -> None:
         temporary = f".{self._upload.id}.{secrets.token_hex(4)}"
-        source = os.open(CONTENT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        source = open_file(CONTENT, self._folder)
         copy = self._disk.create(temporary, parent)
         try:
             offset = 0

@@ -12,34 +12,41 @@ from pathlib import Path
 
 from tusserver.storage.base import Owed
 from tusserver.storage.disk import Disk, write_all
-from tusserver.storage.layout import ID, OUTBOX, UPLOADS, Layout, opened, passing, same, try_flock
+from tusserver.storage.layout import ID, OUTBOX, UPLOADS, Layout, open_file, opened, passing, same, try_flock
 from tusserver.storage.threads import Threads
+
+TEMPORARY = "event.tmp"
 
 
 def _folder(root: Path) -> str:
     return f"{root}/{OUTBOX}"
 
 
-def put(disk: Disk, root: Path, upload_id: str, body: bytes, *, durable: bool) -> None:
-    """Write an entry, whole or not at all; an entry of an earlier try is replaced."""
+def put(disk: Disk, root: Path, place: int, upload_id: str, body: bytes, *, durable: bool) -> None:
+    """Write an entry, whole or not at all; an entry of an earlier try is replaced.
+
+    Args:
+        place: The upload's open folder: there it is written, so that what a crash leaves of it goes with the upload.
+    """
+    fd = disk.scratch(TEMPORARY, place)
+    try:
+        write_all(disk, fd, body)
+        if durable:
+            disk.fsync(fd)
+    finally:
+        os.close(fd)
     with opened(_folder(root)) as folder:
-        temporary = f"{upload_id}.tmp"
-        fd = disk.scratch(temporary, folder)
-        try:
-            write_all(disk, fd, body)
-            if durable:
-                disk.fsync(fd)
-        finally:
-            os.close(fd)
-        disk.rename(temporary, folder, upload_id, folder)
+        disk.rename(TEMPORARY, place, upload_id, folder)
         if durable:
             disk.fsync(folder)
 
 
-def drop(disk: Disk, root: Path, upload_id: str) -> None:
+def drop(disk: Disk, root: Path, upload_id: str, *, durable: bool = False) -> None:
     """Forget an entry, if there is one."""
     with opened(_folder(root)) as folder, contextlib.suppress(FileNotFoundError):
         disk.unlink(upload_id, folder)
+        if durable:
+            disk.fsync(folder)
 
 
 def entries(layout: Layout) -> list[str]:
@@ -80,12 +87,16 @@ def _read(fd: int) -> bytes:
 
 def claim(layout: Layout, disk: Disk, threads: Threads, upload_id: str) -> LocalOwed | None:
     """Hold an entry for delivery; None when there is none, or somebody else holds it."""
-    path = f"{_folder(layout.root)}/{upload_id}"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    if try_flock(fd) and same(fd, path):
-        return LocalOwed(layout, disk, threads, upload_id, fd)
-    os.close(fd)
+    with opened(_folder(layout.root)) as folder:
+        try:
+            fd = open_file(upload_id, folder)
+        except FileNotFoundError:
+            return None
+        try:
+            if try_flock(fd) and same(fd, upload_id, parent=folder):
+                owed, fd = LocalOwed(layout, disk, threads, upload_id, fd), -1
+                return owed
+        finally:
+            if fd >= 0:
+                os.close(fd)
     return None

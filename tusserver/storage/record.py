@@ -11,15 +11,28 @@ import os
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from tusserver.errors import Damaged
 from tusserver.model import Metadata, Upload
 from tusserver.storage.disk import Disk, write_all
+from tusserver.storage.layout import read_small
 
 VERSION = 1
 NAME = "upload.json"
 TEMPORARY = "upload.json.tmp"
+
+
+TYPES: dict[str, type | UnionType] = {
+    "owner": str | None,
+    "length": int | None,
+    "metadata": str,
+    "created": int | float,
+    "boot": str,
+    "synced": int,
+    "taken": bool,
+}
 
 
 class NeverBorn(Exception):
@@ -84,15 +97,17 @@ def read(folder: int) -> Record:
         UnknownVersion: Not of this version.
     """
     try:
-        raw = read_small(folder, NAME)
+        raw = read_small(NAME, folder)
         fields: Any = json.loads(raw)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         raise NeverBorn from None
     if not isinstance(fields, dict) or fields.pop("v", None) != VERSION:
         raise UnknownVersion
+    if not all(isinstance(fields[name], types) for name, types in TYPES.items() if name in fields):
+        raise UnknownVersion
     try:
         return Record(**fields)
-    except TypeError:
+    except TypeError:  # more fields, or fewer
         raise UnknownVersion from None
 
 
@@ -106,13 +121,6 @@ def write(disk: Disk, folder: int, record: Record, *, durable: bool) -> None:
     finally:
         os.close(fd)
     disk.rename(TEMPORARY, folder, NAME, folder)
-
-
-def read_small(folder: int, name: str) -> bytes:
-    """A small file of an open folder."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
 
 
 def current_boot() -> str:

@@ -62,29 +62,36 @@ def _locked(ground: Ground, upload_id: str) -> int | None:
     return None
 
 
-def empty_trash(disk: Disk, root: Path) -> None:
-    """Remove some of what is in the trash; a folder that is locked is being born, or still read."""
+def empty_trash(disk: Disk, root: Path) -> list[str]:
+    """Remove some of what is in the trash, and name what cannot be; a folder that is locked is being born, or still read."""
+    left, burnt = [], 0
     with opened(f"{root}/{TRASH}") as trash:
-        for name in names(f"{root}/{TRASH}")[:TRASH_A_TICK]:
+        for name in names(f"{root}/{TRASH}"):
             try:
-                _burn(disk, name, trash)
-            except OSError as error:
-                log.warning("trash/%s could not be removed: %s", name, error.strerror)
+                burnt += _burn(disk, name, trash)
+            except OSError:
+                left.append(name)
+            if burnt == TRASH_A_TICK:
+                break
+    return left
 
 
-def _burn(disk: Disk, name: str, trash: int) -> None:
+def _burn(disk: Disk, name: str, trash: int) -> bool:
+    """Remove one entry; False when it is in use, or gone."""
     try:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=trash)
     except FileNotFoundError:
-        return
+        return False
     except NotADirectoryError:
         disk.unlink(name, trash)
-        return
+        return True
     try:
-        if try_flock(folder):
-            for entry in os.listdir(folder):
-                disk.unlink(entry, folder)
-            with contextlib.suppress(FileNotFoundError):
-                disk.rmdir(name, trash)
+        if not try_flock(folder) or not same(folder, name, parent=trash):  # in use; or born while we looked, and on its way
+            return False
+        for entry in os.listdir(folder):
+            disk.unlink(entry, folder)
+        with contextlib.suppress(FileNotFoundError):
+            disk.rmdir(name, trash)
+        return True
     finally:
         os.close(folder)
