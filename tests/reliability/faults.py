@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 
+from tusserver.body import Body, End
 from tusserver.errors import NotFound
-from tusserver.storage import layout
+from tusserver.storage import layout, local
 from tusserver.storage import record as records
+from tusserver.storage.base import Sink
 from tusserver.storage.disk import Disk, write_all
 from tusserver.storage.layout import FILES, UPLOADS, Found, Layout
+from tusserver.storage.local import LocalStorage
 from tusserver.storage.local_writer import LocalWriter
 from tusserver.storage.record import Record
 from tusserver.storage.threads import Jobs
+from tusserver.web.reader import RequestReader
 
 Replace = Callable[[object, str, object], None]
 """Sets an attribute, as `pytest.MonkeyPatch.setattr` or `setattr` do."""
@@ -81,6 +86,43 @@ def files_looked_up_first(replace: Replace) -> None:
     replace(layout.Layout, "find", find)
 
 
+def buffer_thrown_away(replace: Replace) -> None:
+    """What had arrived when a connection broke is not stored."""
+    replace(RequestReader, "_drain", lambda _reader: [])
+
+
+def holder_never_stopped(replace: Replace) -> None:
+    """Who writes to an upload is not asked to stop when somebody else wants to go on with it."""
+    replace(Body, "stop", lambda _body, _purpose: None)
+
+
+def early_end_taken_for_whole(replace: Replace) -> None:
+    """A body that broke off counts as if all of it had come: what did not is zeros."""
+    into = Body.into
+
+    async def all_of_it(body: Body, sink: Sink, cap: int | None, moved: Callable[[], None] = lambda: None) -> End:
+        end = await into(body, sink, cap, moved)
+        if end is End.LOST and body._left:
+            await sink.write([bytes(body._left)])
+        return end
+
+    replace(Body, "into", all_of_it)
+
+
+def restart_taken_for_reboot(replace: Replace) -> None:
+    """The time since a process was started is taken for the time since the machine was: what a dead process left is not trusted."""
+    replace(local, "current_boot", lambda: uuid.uuid4().hex)
+
+
+def owed_forgotten(replace: Replace) -> None:
+    """What a dead process still owed is not looked for."""
+
+    async def owed(_storage: LocalStorage) -> list[str]:
+        return []
+
+    replace(LocalStorage, "owed", owed)
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
@@ -90,5 +132,10 @@ FAULTS = {
         retried_fsync,
         lock_let_go_early,
         files_looked_up_first,
+        buffer_thrown_away,
+        holder_never_stopped,
+        early_end_taken_for_whole,
+        restart_taken_for_reboot,
+        owed_forgotten,
     )
 }

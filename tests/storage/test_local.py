@@ -381,7 +381,7 @@ async def test_an_unfinished_upload_that_is_deleted_owes_nothing(storage: LocalS
 
 async def test_a_file_that_is_taken_to_another_file_system_is_copied(scripted: LocalStorage, disk: Scripted, tmp_path: Path) -> None:
     upload = await finished(scripted)
-    disk.fail["rename"] = [OSError(errno.EXDEV, "another file system")]
+    disk.fail["rename"] = [None, OSError(errno.EXDEV, "another file system")]
     async with opened(scripted, upload.id) as writer:
         assert await writer.take(tmp_path / "taken")
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["taken"]
@@ -389,14 +389,16 @@ async def test_a_file_that_is_taken_to_another_file_system_is_copied(scripted: L
     assert not (folder(scripted, upload, "files") / "content").exists()
 
 
-async def test_a_crash_between_the_move_and_its_note_is_mended_by_the_next_take(storage: LocalStorage, tmp_path: Path) -> None:
-    upload = await finished(storage)
-    (folder(storage, upload, "files") / "content").rename(tmp_path / "taken")
-    with pytest.raises(Damaged):
-        await storage.load(upload.id)
-    async with opened(storage, upload.id) as writer:
-        assert not await writer.take(tmp_path / "taken")
-    assert (await storage.load(upload.id)).taken
+async def test_a_crash_before_the_move_leaves_a_file_to_be_taken(scripted: LocalStorage, disk: Scripted, tmp_path: Path) -> None:
+    upload = await finished(scripted)
+    disk.fail["rename"] = [None, OSError(errno.EIO, "the process died here")]
+    async with opened(scripted, upload.id) as writer:
+        with pytest.raises(OSError, match="died here"):
+            await writer.take(tmp_path / "taken")
+    assert not (await scripted.load(upload.id)).taken
+    async with opened(scripted, upload.id) as writer:
+        assert await writer.take(tmp_path / "taken")
+    assert (await scripted.load(upload.id)).taken
     assert (tmp_path / "taken").read_bytes() == DATA
 
 

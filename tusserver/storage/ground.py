@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tusserver.errors import Damaged, StorageFailed
@@ -16,7 +15,6 @@ from tusserver.storage.record import Record
 from tusserver.storage.threads import Threads
 
 Durability = Literal["finish", "patch", "none"]
-log = logging.getLogger("tusserver")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +54,20 @@ class DataLost(StorageFailed):
     """An fdatasync of content failed: what was written since the last good one may be gone."""
 
 
-def finished_upload(upload_id: str, folder: int, record: Record, *, missing_is_taken: bool = False) -> Upload:
+def finished_upload(upload_id: str, folder: int, record: Record) -> Upload:
     """A finished upload as its open folder shows it.
 
-    Args:
-        missing_is_taken: Let a missing content pass: a crash came between moving it away and noting that.
-
     Raises:
-        Damaged: The content is not as long as the record says.
+        Damaged: The content is not as long as the record says, or missing although nobody began to take it.
     """
     length = record.length or 0
-    if record.taken:
-        return record.upload(upload_id, offset=length, touched=record.created, finished=True)
     try:
         content = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        if missing_is_taken:
-            return record.upload(upload_id, offset=length, touched=record.created, finished=True)
-        log.error("upload %s is damaged: its content is missing", upload_id)
-        raise Damaged("the stored file is damaged") from None
+        if not record.taken:
+            raise Damaged("the stored file is damaged: its content is missing") from None
+        return replace(record.upload(upload_id, offset=length, touched=record.created, finished=True), taken=True)
     must_be_file(content)
     if content.st_size != record.length:
-        log.error("upload %s is damaged: it has %d bytes of %s", upload_id, content.st_size, record.length)
-        raise Damaged("the stored file is damaged")
+        raise Damaged(f"the stored file is damaged: it has {content.st_size} bytes of {record.length}")
     return record.upload(upload_id, offset=length, touched=content.st_mtime, finished=True)

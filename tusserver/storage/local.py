@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from tusserver.errors import Damaged, NoSpace, NotFinished, NotFound, StorageFailed, Taken, TusError
 from tusserver.model import Upload
@@ -41,6 +42,7 @@ from tusserver.storage.record import NeverBorn, Record, current_boot
 from tusserver.storage.threads import Threads
 
 LOOKS = 8
+T = TypeVar("T")
 log = logging.getLogger("tusserver")
 
 
@@ -98,27 +100,32 @@ class LocalStorage(Storage):
 
     def look(self, upload_id: str) -> Upload:
         """Look at an upload, in a thread."""
+        return self._view(upload_id, lambda _, upload: upload)
+
+    def _view(self, upload_id: str, view: Callable[[Found, Upload], T]) -> T:
+        """Look at an upload; what contradicts itself may just be changing, and is looked at again."""
         if not ID.fullmatch(upload_id):
             raise NotFound
+        contradiction: Exception = NotFound()
         with passing():
             for _ in range(LOOKS):
                 found = self._layout.find(upload_id)
                 try:
-                    return self._read(upload_id, found)
-                except NeverBorn:
-                    self._missing_record(upload_id, found)
+                    return view(found, self._read(upload_id, found))
+                except (NeverBorn, Damaged, FileNotFoundError) as error:
+                    contradiction = error
                 finally:
                     os.close(found.fd)
-        raise StorageFailed("the upload kept changing")
+        raise self._judged(upload_id, found, contradiction)
 
-    def _missing_record(self, upload_id: str, found: Found) -> None:
-        """Decide what a folder without a record is: one that was just moved away (look again), one never born, or damage."""
-        if not same(found.fd, f"{self._layout.bucket(found.tree, upload_id)}/{upload_id}"):
-            return
-        if found.tree == FILES:
-            log.error("upload %s is damaged: its record cannot be read", upload_id)
-            raise Damaged("the upload's record is damaged")
-        raise NotFound
+    def _judged(self, upload_id: str, found: Found, contradiction: Exception) -> TusError:
+        """What an upload is that contradicts itself whenever one looks."""
+        if isinstance(contradiction, NeverBorn):
+            if found.tree == UPLOADS:
+                return NotFound()
+            contradiction = Damaged("the upload's record is damaged")
+        log.error("upload %s: %s", upload_id, contradiction)
+        return contradiction if isinstance(contradiction, Damaged) else StorageFailed("the upload kept changing")
 
     def _read(self, upload_id: str, found: Found) -> Upload:
         record = records.read(found.fd)
@@ -159,19 +166,7 @@ class LocalStorage(Storage):
         return await self._threads.run("look", self._open_content, upload_id)
 
     def _open_content(self, upload_id: str) -> Content:
-        with passing():
-            found = self._layout.find(upload_id)
-            try:
-                upload = self._read(upload_id, found)
-                if upload.taken:
-                    raise Taken
-                if not upload.finished:
-                    raise NotFinished(None if upload.full else upload.offset)
-                return LocalContent(upload, open_file(CONTENT, found.fd))
-            except NeverBorn:
-                raise NotFound from None
-            finally:
-                os.close(found.fd)
+        return self._view(upload_id, opened_content)
 
     def listing(self) -> Iterator[tuple[str, Upload | None, str]]:
         """Everything in the data folder, for a person to read: (id, upload or None, what is wrong with it)."""
@@ -277,6 +272,15 @@ class LocalStorage(Storage):
     def _claim(self, upload_id: str) -> Owed | None:
         with passing():
             return outbox.claim(self._layout, self._disk, self._threads, upload_id)
+
+
+def opened_content(found: Found, upload: Upload) -> LocalContent:
+    """The content of an upload that was found, if it is a file."""
+    if upload.taken:
+        raise Taken
+    if not upload.finished:
+        raise NotFinished(None if upload.full else upload.offset)
+    return LocalContent(upload, open_file(CONTENT, found.fd))
 
 
 class LocalContent(Content):

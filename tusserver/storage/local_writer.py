@@ -92,7 +92,8 @@ class LocalWriter(Writer):
     def prepare(self) -> None:
         """Bring what is on disk to what `upload` says."""
         if self._upload.finished:
-            self._upload = finished_upload(self._upload.id, self._folder, self._record, missing_is_taken=True)
+            self._upload = finished_upload(self._upload.id, self._folder, self._record)
+            self._tidy(TEMPORARY)
             return
         self._content = self._open_content()
         if self._upload.id in self.ground.distrusted:
@@ -107,8 +108,7 @@ class LocalWriter(Writer):
             return self._disk.create(CONTENT, self._folder)
 
     def _repair(self) -> None:
-        names = os.listdir(self._folder)
-        keep = read_keep(self._folder) if KEEP in names else None
+        keep = read_keep(self._folder)
         size = os.fstat(self._content).st_size
         offset = self._record.offset(size, self.ground.boot, keep)
         if size > offset:
@@ -116,10 +116,13 @@ class LocalWriter(Writer):
         if self._record.boot != self.ground.boot:
             self._disk.fdatasync(self._content)
             self._store(boot=self.ground.boot, synced=offset)
-            names = os.listdir(self._folder)
-        for name in {KEEP, *TEMPORARY}.intersection(names):
-            self._disk.unlink(name, self._folder)
+        self._tidy((KEEP, *TEMPORARY))
         self._moved(offset)
+
+    def _tidy(self, leftovers: Sequence[str]) -> None:
+        """Remove what a crash has left half-done."""
+        for name in set(leftovers).intersection(os.listdir(self._folder)):
+            self._disk.unlink(name, self._folder)
 
     def _store(self, **changes: str | int | bool | None) -> None:
         """Change the record, in one atomic step; a power cut may undo it."""
@@ -315,25 +318,24 @@ class LocalWriter(Writer):
             raise StorageFailed("only a finished upload can be taken")
         if self._upload.taken:
             return False
-        moved = self._move(target)
-        self._settle(taken=True)
-        self._upload = replace(self._upload, taken=True)
-        return moved
-
-    def _move(self, target: Path) -> bool:
         with opened(str(target.parent), follow=True) as parent:
-            try:
-                self._disk.rename(CONTENT, self._folder, target.name, parent)
-            except FileNotFoundError:  # moved before a crash that kept it from being noted
-                return False
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                self._copy(target.name, parent)
-                self._disk.unlink(CONTENT, self._folder)
+            self._settle(taken=True)  # first: then content that is missing is never damage
+            self._move(target, parent)
+        self._upload = replace(self._upload, taken=True)
+        return True
+
+    def _move(self, target: Path, parent: int) -> None:
+        try:
+            self._disk.rename(CONTENT, self._folder, target.name, parent)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(target.name, parent)
             if self.ground.durable:
                 self._disk.fsync(parent)
-        return True
+            self._disk.unlink(CONTENT, self._folder)
+        if self.ground.durable:
+            self._disk.fsync(parent)
 
     def _copy(self, name: str, parent: int) -> None:
         temporary = f".{self._upload.id}.{secrets.token_hex(4)}"

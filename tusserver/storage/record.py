@@ -57,7 +57,7 @@ class Record:
         created: Seconds since the epoch.
         boot: The boot in which sizes can be trusted; "" after a failed fsync.
         synced: Bytes of content that are durable.
-        taken: Whether the application moved the content away.
+        taken: Whether the application has begun to move the content away: it has done so where the content is missing.
     """
 
     owner: str | None
@@ -79,7 +79,6 @@ class Record:
             created=self.created,
             touched=touched,
             finished=finished,
-            taken=self.taken,
         )
 
     def offset(self, size: int, boot: str | None, keep: int | None) -> int:
