@@ -11,7 +11,7 @@ from tusserver.errors import Damaged, StorageFailed
 from tusserver.model import Upload
 from tusserver.storage.disk import Disk
 from tusserver.storage.layout import CONTENT, TRASH, Layout, must_be_file, opened
-from tusserver.storage.record import Record
+from tusserver.storage.record import NeverBorn, Record
 from tusserver.storage.threads import Threads
 
 Durability = Literal["finish", "patch", "none"]
@@ -54,11 +54,16 @@ class DataLost(StorageFailed):
     """An fdatasync of content failed: what was written since the last good one may be gone."""
 
 
+class HalfDeleted(NeverBorn):
+    """The content was cut to make room for its deletion: it is as good as gone."""
+
+
 def finished_upload(upload_id: str, folder: int, record: Record) -> Upload:
     """A finished upload as its open folder shows it.
 
     Raises:
         Damaged: The content is not as long as the record says, or missing although nobody began to take it.
+        HalfDeleted: It is being deleted, on a full disk, or was until a crash.
     """
     length = record.length or 0
     try:
@@ -68,6 +73,8 @@ def finished_upload(upload_id: str, folder: int, record: Record) -> Upload:
             raise Damaged("the stored file is damaged: its content is missing") from None
         return replace(record.upload(upload_id, offset=length, touched=record.created, finished=True), taken=True)
     must_be_file(content)
+    if content.st_size == 0 and record.length:
+        raise HalfDeleted
     if content.st_size != record.length:
         raise Damaged(f"the stored file is damaged: it has {content.st_size} bytes of {record.length}")
     return record.upload(upload_id, offset=length, touched=content.st_mtime, finished=True)

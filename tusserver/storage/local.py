@@ -19,7 +19,7 @@ from tusserver.storage import birth, outbox, sweep
 from tusserver.storage import record as records
 from tusserver.storage.base import Content, Owed, Storage
 from tusserver.storage.disk import Disk
-from tusserver.storage.ground import Durability, Ground, finished_upload
+from tusserver.storage.ground import Durability, Ground, HalfDeleted, finished_upload
 from tusserver.storage.layout import (
     BUCKETS,
     CONTENT,
@@ -121,7 +121,7 @@ class LocalStorage(Storage):
     def _judged(self, upload_id: str, found: Found, contradiction: Exception) -> TusError:
         """What an upload is that contradicts itself whenever one looks."""
         if isinstance(contradiction, NeverBorn):
-            if found.tree == UPLOADS:
+            if found.tree == UPLOADS or isinstance(contradiction, HalfDeleted):
                 return NotFound()
             contradiction = Damaged("the upload's record is damaged")
         log.error("upload %s: %s", upload_id, contradiction)

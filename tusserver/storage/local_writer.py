@@ -25,7 +25,7 @@ from tusserver.storage import outbox
 from tusserver.storage import record as records
 from tusserver.storage.base import Writer
 from tusserver.storage.disk import write_all
-from tusserver.storage.ground import DataLost, Ground, finished_upload
+from tusserver.storage.ground import DataLost, Ground, HalfDeleted, finished_upload
 from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, open_file, opened, passing, read_keep
 from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.record import NeverBorn, Record
@@ -46,15 +46,14 @@ def open_writer(ground: Ground, upload_id: str) -> LocalWriter:
         try:
             writer = LocalWriter(ground, upload_id, found, records.read(found.fd))
             writer.prepare()
-        except NeverBorn:
-            os.close(found.fd)
-            if found.tree == FILES:
-                raise Damaged("the upload's record is damaged") from None
-            ground.bury(upload_id, UPLOADS)
-            raise NotFound from None
-        except BaseException:
+        except BaseException as error:
             (writer.shut if writer else lambda: os.close(found.fd))()
-            raise
+            if not isinstance(error, NeverBorn):
+                raise
+            if found.tree == FILES and not isinstance(error, HalfDeleted):
+                raise Damaged("the upload's record is damaged") from None
+            ground.bury(upload_id, found.tree)
+            raise NotFound from None
         return writer
 
 
