@@ -65,7 +65,7 @@ class Outbox(Storage):
         """Not used."""
         raise NotImplementedError
 
-    async def open(self, upload_id: str) -> Writer:
+    async def open(self, upload_id: str, *, dying: bool = False) -> Writer:
         """Not used."""
         raise NotImplementedError
 

@@ -160,7 +160,7 @@ class Engine:
         upload = await self._find_to_delete(upload_id, owner)
         rules.check_terminate(upload, self.config.limits)
         await self._notifier.before_terminate(upload, request)
-        session = await open_session(self._locks, self.storage, upload_id, purpose="delete", wait=self.config.lock_wait)
+        session = await open_session(self._locks, self.storage, upload_id, purpose="delete", dying=True, wait=self.config.lock_wait)
         try:
             rules.check_terminate(session.writer.upload, self.config.limits)
             await session.writer.remove()

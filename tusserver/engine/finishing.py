@@ -45,11 +45,11 @@ class Session:
             await self.hold.release()
 
 
-async def open_session(locks: Locks, storage: Storage, upload_id: str, **how: Any) -> Session:
-    """Get an upload's lock (see `Locks.acquire` for `how`) and open it."""
+async def open_session(locks: Locks, storage: Storage, upload_id: str, *, dying: bool = False, **how: Any) -> Session:
+    """Get an upload's lock (see `Locks.acquire` for `how`) and open it (see `Storage.open` for `dying`)."""
     hold = await locks.acquire(upload_id, **how)
     try:
-        return Session(hold, await storage.open(upload_id))
+        return Session(hold, await storage.open(upload_id, dying=dying))
     except BaseException:
         await hold.release()
         raise
@@ -173,7 +173,7 @@ class Finisher:
         return True
 
     async def _remove(self, upload_id: str) -> None:
-        writer = await self._storage.open(upload_id)
+        writer = await self._storage.open(upload_id, dying=True)
         try:
             await writer.remove(durable=False)
         finally:

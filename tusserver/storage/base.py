@@ -142,8 +142,12 @@ class Storage(ABC):
         """Look at an upload without a lock, changing nothing."""
 
     @abstractmethod
-    async def open(self, upload_id: str) -> Writer:
-        """Begin to work on an upload; the caller holds its lock."""
+    async def open(self, upload_id: str, *, dying: bool = False) -> Writer:
+        """Begin to work on an upload; the caller holds its lock.
+
+        Args:
+            dying: It is only to be removed: nothing is repaired, for which a full disk may have no room.
+        """
 
     @abstractmethod
     async def content(self, upload_id: str) -> Content:

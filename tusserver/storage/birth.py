@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tusserver.storage.base import StorageUnfit
 from tusserver.storage.disk import Disk, write_all
-from tusserver.storage.layout import BUCKETS, FILES, OUTBOX, RUN, TRASH, UPLOADS, opened, same, try_flock
+from tusserver.storage.layout import BUCKETS, FILES, FULL, OUTBOX, RUN, TRASH, UPLOADS, opened, same, try_flock
 
 SECRET, SECRET_BYTES = "secret", 32
 CHECK = "check"
@@ -51,7 +51,7 @@ def begin(disk: Disk, root: Path, *, durable: bool) -> Claim:
         try:
             with opened(str(root), follow=True) as top:
                 _make_trees(disk, top, root, durable=durable)
-                _check(disk, root)
+                _check_if_there_is_room(disk, root, top)
                 _make_secret(disk, top, root)
                 if durable:
                     disk.fsync(top)
@@ -123,6 +123,16 @@ def _secret_size(top: int) -> int | None:
         return os.stat(SECRET, dir_fd=top, follow_symlinks=False).st_size
     except FileNotFoundError:
         return None
+
+
+def _check_if_there_is_room(disk: Disk, root: Path, top: int) -> None:
+    """On a full disk a folder that was in use before must still be served: only so can it be emptied."""
+    try:
+        _check(disk, root)
+    except OSError as error:
+        if error.errno not in FULL or not _secret_size(top):
+            raise
+        log.warning("%s could not be checked, since the disk is full", root)
 
 
 def _check(disk: Disk, root: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Literal
 from tusserver.errors import Damaged, StorageFailed
 from tusserver.model import Upload
 from tusserver.storage.disk import Disk
-from tusserver.storage.layout import CONTENT, TRASH, Layout, must_be_file, opened
+from tusserver.storage.layout import CONTENT, TRASH, UPLOADS, Layout, must_be_file, opened, read_keep, same
 from tusserver.storage.record import NeverBorn, Record
 from tusserver.storage.threads import Threads
 
 Durability = Literal["finish", "patch", "none"]
+LOOKS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,29 @@ class Ground:
 
 class DataLost(StorageFailed):
     """An fdatasync of content failed: what was written since the last good one may be gone."""
+
+
+def unfinished_upload(ground: Ground, upload_id: str, folder: int, record: Record) -> Upload:
+    """An unfinished upload as its open folder shows it: the number on trial is the same before and after the size is read."""
+    boot = None if upload_id in ground.distrusted else ground.boot
+    for _ in range(LOOKS):
+        keep = read_keep(folder)
+        size, touched = _content_state(ground.layout, upload_id, folder, record)
+        if read_keep(folder) == keep:
+            return record.upload(upload_id, offset=record.offset(size, boot, keep), touched=touched, finished=False)
+    raise StorageFailed("the upload kept changing")
+
+
+def _content_state(layout: Layout, upload_id: str, folder: int, record: Record) -> tuple[int, float]:
+    """Size and mtime of the content of an unfinished upload; a power cut may have kept the record alone."""
+    try:
+        status = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        if not same(folder, f"{layout.bucket(UPLOADS, upload_id)}/{upload_id}"):
+            raise NeverBorn from None  # it was moved away under our eyes: look again
+        return 0, record.created
+    must_be_file(status)
+    return status.st_size, status.st_mtime
 
 
 class HalfDeleted(NeverBorn):

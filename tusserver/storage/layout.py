@@ -26,7 +26,7 @@ BUCKETS = tuple(f"{number:02x}" for number in range(256))
 CONTENT, KEEP = "content", "keep"
 ID = re.compile(r"[0-9a-f]{32}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BRIEF = 5.0
 
 
@@ -99,7 +99,7 @@ def passing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise NoSpace from error
         raise StorageFailed(f"the storage failed ({errno.errorcode.get(error.errno or 0, 'unknown')})") from error
 

@@ -19,7 +19,7 @@ from tusserver.storage import birth, outbox, sweep
 from tusserver.storage import record as records
 from tusserver.storage.base import Content, Owed, Storage
 from tusserver.storage.disk import Disk
-from tusserver.storage.ground import Durability, Ground, HalfDeleted, finished_upload
+from tusserver.storage.ground import LOOKS, Durability, Ground, HalfDeleted, finished_upload, unfinished_upload
 from tusserver.storage.layout import (
     BUCKETS,
     CONTENT,
@@ -30,18 +30,14 @@ from tusserver.storage.layout import (
     Found,
     Layout,
     brief_flock,
-    must_be_file,
     open_file,
     opened,
     passing,
-    read_keep,
-    same,
 )
 from tusserver.storage.local_writer import LocalWriter, open_writer
 from tusserver.storage.record import NeverBorn, Record, current_boot
 from tusserver.storage.threads import Threads
 
-LOOKS = 8
 T = TypeVar("T")
 log = logging.getLogger("tusserver")
 
@@ -131,27 +127,7 @@ class LocalStorage(Storage):
         record = records.read(found.fd)
         if found.tree == FILES:
             return finished_upload(upload_id, found.fd, record)
-        return self._read_unfinished(upload_id, found.fd, record)
-
-    def _read_unfinished(self, upload_id: str, folder: int, record: Record) -> Upload:
-        boot = None if upload_id in self._ground.distrusted else self._ground.boot
-        for _ in range(LOOKS):
-            keep = read_keep(folder)
-            size, touched = self._content_state(upload_id, folder, record)
-            if read_keep(folder) == keep:
-                return record.upload(upload_id, offset=record.offset(size, boot, keep), touched=touched, finished=False)
-        raise StorageFailed("the upload kept changing")
-
-    def _content_state(self, upload_id: str, folder: int, record: Record) -> tuple[int, float]:
-        """Size and mtime of the content of an unfinished upload; a power cut may have kept the record alone."""
-        try:
-            status = os.stat(CONTENT, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            if not same(folder, f"{self._layout.bucket(UPLOADS, upload_id)}/{upload_id}"):
-                raise NeverBorn from None  # it was moved away under our eyes: look again
-            return 0, record.created
-        must_be_file(status)
-        return status.st_size, status.st_mtime
+        return unfinished_upload(self._ground, upload_id, found.fd, record)
 
     def path(self, upload_id: str) -> Path | None:
         """Where the content of a finished upload lies."""
@@ -220,9 +196,9 @@ class LocalStorage(Storage):
             if self._ground.durability == "patch":
                 self._disk.fsync(bucket)
 
-    async def open(self, upload_id: str) -> LocalWriter:
+    async def open(self, upload_id: str, *, dying: bool = False) -> LocalWriter:
         """Begin to work on an upload; the caller holds its lock."""
-        return await self._threads.run("data", open_writer, self._ground, upload_id)
+        return await self._threads.run("data", open_writer, self._ground, upload_id, dying=dying)
 
     # -- cleaning and owing
 

@@ -25,7 +25,7 @@ from tusserver.storage import outbox
 from tusserver.storage import record as records
 from tusserver.storage.base import Writer
 from tusserver.storage.disk import write_all
-from tusserver.storage.ground import DataLost, Ground, HalfDeleted, finished_upload
+from tusserver.storage.ground import DataLost, Ground, HalfDeleted, finished_upload, unfinished_upload
 from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, open_file, opened, passing, read_keep
 from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.record import NeverBorn, Record
@@ -38,14 +38,14 @@ T = TypeVar("T")
 log = logging.getLogger("tusserver")
 
 
-def open_writer(ground: Ground, upload_id: str) -> LocalWriter:
-    """Open an upload and repair it; the caller holds its lock."""
+def open_writer(ground: Ground, upload_id: str, *, dying: bool = False) -> LocalWriter:
+    """Open an upload and, unless it is only to be removed, repair it; the caller holds its lock."""
     with passing():
         found = ground.layout.find(upload_id)
         writer = None
         try:
             writer = LocalWriter(ground, upload_id, found, records.read(found.fd))
-            writer.prepare()
+            writer.prepare(dying=dying)
         except BaseException as error:
             (writer.shut if writer else lambda: os.close(found.fd))()
             if not isinstance(error, NeverBorn):
@@ -88,11 +88,14 @@ class LocalWriter(Writer):
 
     # -- opening and closing
 
-    def prepare(self) -> None:
-        """Bring what is on disk to what `upload` says."""
+    def prepare(self, *, dying: bool) -> None:
+        """Bring what is on disk to what `upload` says; or, where it is only to be removed, the other way round."""
         if self._upload.finished:
             self._upload = finished_upload(self._upload.id, self._folder, self._record)
             self._tidy(TEMPORARY)
+            return
+        if dying:
+            self._upload = unfinished_upload(self.ground, self._upload.id, self._folder, self._record)
             return
         self._content = self._open_content()
         if self._upload.id in self.ground.distrusted:
@@ -298,6 +301,7 @@ class LocalWriter(Writer):
                     raise
                 self._empty()
                 self.ground.bury(self._upload.id, tree)
+            self.ground.distrusted.discard(self._upload.id)
             if durable:
                 self.ground.sync_folder(self.ground.layout.bucket(tree, self._upload.id))
 

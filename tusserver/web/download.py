@@ -12,6 +12,11 @@ from tusserver.protocol import disposition, ranges, tus1
 from tusserver.protocol.message import Request
 from tusserver.storage.base import Content
 
+REFUSALS = {
+    412: "precondition_failed: the file is not the one that If-Match or If-Unmodified-Since means",
+    416: "range_not_satisfiable: the file ends before the bytes that Range asks for",
+}
+
 
 def headers(message: Request, content: Content) -> tuple[ranges.Selection, dict[str, str]]:
     """What is selected, and what is said about it."""
@@ -37,6 +42,8 @@ async def send(request: web.Request, message: Request, content: Content, extra: 
     """Send a finished file, or the part that was asked for; closes `content`."""
     try:
         selection, fields = headers(message, content)
+        if (line := REFUSALS.get(selection.status)) is not None:
+            return web.Response(status=selection.status, headers=fields | extra, text=f"{line}\n")
         response = web.StreamResponse(status=selection.status, headers=fields | extra)
         count = selection.stop - selection.start if selection.status in {200, 206} else 0
         if selection.status != 304:
