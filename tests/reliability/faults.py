@@ -31,6 +31,16 @@ def dropped_fsync(replace: Replace) -> None:
     replace(LocalWriter, "_sync_content", lambda _writer: None)
 
 
+def folder_not_synced(replace: Replace) -> None:
+    """A record is written, and its new name not made durable."""
+    replace(LocalWriter, "_settle", LocalWriter._store)
+
+
+def name_not_synced(replace: Replace) -> None:
+    """The folder of an upload is not made durable before something is promised on it."""
+    replace(LocalWriter, "_name", lambda _writer: None)
+
+
 def rename_before_write(replace: Replace) -> None:
     """A record gets its name before it has its content."""
 
@@ -127,6 +137,8 @@ FAULTS = {
     fault.__name__: fault
     for fault in (
         dropped_fsync,
+        folder_not_synced,
+        name_not_synced,
         rename_before_write,
         size_trusted_after_reboot,
         retried_fsync,

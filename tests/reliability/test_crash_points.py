@@ -147,12 +147,12 @@ async def die(root: Path, name: str, durability: Durability, number: int) -> tup
     return disk.died, seen
 
 
-async def scene(tmp_path: Path, name: str, durability: Durability) -> Counter[str]:
+async def scene(memory: Path, name: str, durability: Durability) -> Counter[str]:
     """Die before each change of one scene; what was seen then."""
     seen: Counter[str] = Counter()
     died = True
     while died:
-        died, outcome = await die(tmp_path / f"{name}{seen.total()}", name, durability, seen.total())
+        died, outcome = await die(memory / f"{name}{seen.total()}", name, durability, seen.total())
         seen += outcome
     assert seen.total() > 1 or durability == "none", f"{name} changes nothing"
     return seen
@@ -160,7 +160,7 @@ async def scene(tmp_path: Path, name: str, durability: Durability) -> Counter[st
 
 @pytest.mark.usefixtures("two_buckets")
 @pytest.mark.parametrize("durability", ["finish", "patch", "none"])
-async def test_a_death_before_any_change_of_disk_is_survived(tmp_path: Path, durability: Durability, tries: Tries) -> None:
-    seen = [await scene(tmp_path, name, durability) for name in SCENES]
+async def test_a_death_before_any_change_of_disk_is_survived(memory: Path, durability: Durability, tries: Tries) -> None:
+    seen = [await scene(memory, name, durability) for name in SCENES]
     total = sum(seen, Counter())
     tries.tell(f"{len(SCENES)} operations, {total.total()} deaths, then {dict(total)}; 0 lost, 0 wrong")

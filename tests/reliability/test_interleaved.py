@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -64,8 +65,8 @@ SCENES: dict[str, tuple[tuple[Act, ...], Act, set[str]]] = {
     "delete": ((*HALF,), deleted_and_swept, {UNFINISHED, ABSENT}),
     "delete_finished": ((Life.create, Life.finish), deleted_and_swept, {FINISHED, ABSENT}),
 }
-STEPS = ("_layout.open", "_read", "_content_state")
-"""What a reader does, one after the other: in front of each of its steps the operation may go on to its end."""
+STEPS = ("layout.Layout.open", "local.LocalStorage._read", "ground._content_state", "local.finished_upload")
+"""What a reader does: in front of each of its steps the operation may go on to its end."""
 
 
 class Order:
@@ -106,15 +107,14 @@ class Order:
 
     def look(self) -> str:
         """The reader, in a thread; a storage of its own would be another process's."""
-        storage = self.life.storage
-        for name in STEPS:
-            *way, last = name.split(".")
-            place = getattr(storage, way[0]) if way else storage
-            setattr(place, last, self._stepping(getattr(place, last), threading.get_ident()))
-        try:
-            upload = storage.look(ID)
-        except NotFound:
-            return ABSENT
+        with pytest.MonkeyPatch.context() as patch:
+            for step in STEPS:
+                name = f"tusserver.storage.{step}"
+                patch.setattr(name, self._stepping(resolve_name(name), threading.get_ident()))
+            try:
+                upload = self.life.storage.look(ID)
+            except NotFound:
+                return ABSENT
         return FINISHED if upload.finished else UNFINISHED
 
     def _stepping(self, function: Callable[..., Any], reader: int) -> Callable[..., Any]:
@@ -129,14 +129,14 @@ class Order:
         return step
 
 
-async def orders(tmp_path: Path, name: str) -> Counter[str]:
+async def orders(memory: Path, name: str) -> Counter[str]:
     """All orders of a reader and one operation; `AssertionError` if one of them shows what must not be seen."""
     before, act, allowed = SCENES[name]
     seen: Counter[str] = Counter()
     change, step = 0, 1
     while True:
         number = seen.total()
-        state = await Order(tmp_path / f"{name}{change}.{step}", change, step).run(before, act)
+        state = await Order(memory / f"{name}{change}.{step}", change, step).run(before, act)
         if state is None and step == 1:
             return seen
         if state is None:
@@ -148,18 +148,18 @@ async def orders(tmp_path: Path, name: str) -> Counter[str]:
 
 
 @pytest.mark.usefixtures("two_buckets")
-async def test_a_reader_in_the_midst_of_any_operation_sees_before_or_after(tmp_path: Path, tries: Tries) -> None:
-    seen = {name: await orders(tmp_path, name) for name in SCENES}
+async def test_a_reader_in_the_midst_of_any_operation_sees_before_or_after(memory: Path, tries: Tries) -> None:
+    seen = {name: await orders(memory, name) for name in SCENES}
     total = sum(seen.values(), Counter())
     tries.tell(f"{len(SCENES)} operations, {total.total()} orders, {dict(total)} seen; 0 wrong")
     assert set(seen["finish"]) == {UNFINISHED, FINISHED}
 
 
 @pytest.mark.usefixtures("two_buckets")
-async def test_a_reader_that_looks_among_the_files_first_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_looks_among_the_files_first_is_found(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS["files_looked_up_first"](monkeypatch.setattr)
     with pytest.raises(AssertionError, match="absent is seen"):
-        await orders(tmp_path, "finish")
+        await orders(memory, "finish")
 
 
 class Witness(Disk):

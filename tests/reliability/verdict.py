@@ -86,9 +86,14 @@ async def seen_by(life: Life, story: Story) -> Upload | None:
         raise AssertionError(f"{story.id} cannot be read: {error.line}") from error
 
 
+def beginning(content: Path, offset: int) -> bytes:
+    """The first bytes of a file; of none, where a cut has spared the record alone."""
+    return content.read_bytes()[:offset] if offset else b""
+
+
 def compare(content: Path, story: Story, offset: int) -> None:
     """The first bytes are what was sent."""
-    found = content.read_bytes()[:offset] if offset else b""
+    found = beginning(content, offset)
     assert any(found == variant[:offset] for variant in story.variants), f"{story.id} has wrong bytes among its first {offset}"
 
 
@@ -115,7 +120,7 @@ async def end(life: Life, story: Story) -> None:
 
 async def continued(life: Life, story: Story, upload: Upload) -> None:
     """Upload what is missing, with the bytes of the variant that is there."""
-    content = (life.root / "data/uploads" / story.id[:2] / story.id / "content").read_bytes()[: upload.offset]
+    content = beginning(life.root / "data/uploads" / story.id[:2] / story.id / "content", upload.offset)
     variant = next(variant for variant in story.variants if content == variant[: upload.offset])
     async with life.opened(story) as writer:
         assert writer.upload.offset == upload.offset, f"{story.id} had {upload.offset} bytes and is opened with {writer.upload.offset}"
