@@ -7,6 +7,7 @@ changes an upload whose lock has been let go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
@@ -224,5 +225,6 @@ async def test_no_lock_is_let_go_while_a_thread_works_under_it(
     if fault:
         FAULTS[fault](monkeypatch.setattr)
     async with served(tmp_path / "data", storage=LocalStorage(tmp_path / "data", disk=witness)) as server:
-        await take_over(server, witness)
+        with contextlib.suppress(*[AssertionError] if fault else []):  # two at once in one record may show themselves as well
+            await take_over(server, witness)
     assert bool(witness.unguarded) == bool(fault)

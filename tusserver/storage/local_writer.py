@@ -26,7 +26,7 @@ from tusserver.storage import record as records
 from tusserver.storage.base import Writer
 from tusserver.storage.disk import write_all
 from tusserver.storage.ground import DataLost, Ground, HalfDeleted, finished_upload, unfinished_upload
-from tusserver.storage.layout import CONTENT, FILES, KEEP, UPLOADS, Found, brief_flock, open_file, opened, passing, read_keep
+from tusserver.storage.layout import CONTENT, FILES, FULL, KEEP, UPLOADS, Found, brief_flock, open_file, opened, passing, read_keep
 from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.record import NeverBorn, Record
 from tusserver.storage.threads import Jobs
@@ -236,9 +236,19 @@ class LocalWriter(Writer):
         """Take back everything past `offset`."""
         with passing():
             if self._record.synced > offset:
-                self._settle(synced=offset)
+                self._lower(offset)
             self._disk.truncate(self._content, offset)
         self._moved(offset)
+
+    def _lower(self, offset: int) -> None:
+        """Note that less is synced, before it is cut; where there is no room for the note, the cut makes it."""
+        try:
+            self._settle(synced=offset)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._disk.truncate(self._content, offset)
+            self._settle(synced=offset)
 
     def distrust(self) -> None:
         """Fall back to what was durable before a sync failed."""
@@ -297,7 +307,7 @@ class LocalWriter(Writer):
             try:
                 self.ground.bury(self._upload.id, tree)
             except OSError as error:
-                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                if error.errno not in FULL:
                     raise
                 self._empty()
                 self.ground.bury(self._upload.id, tree)
