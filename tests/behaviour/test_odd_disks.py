@@ -71,6 +71,21 @@ async def test_a_folder_of_somebody_else_is_a_clear_line(tmp_path: Path) -> None
     assert "Permission denied" in line
 
 
+@root_only
+async def test_a_server_starts_on_a_disk_that_has_run_full_but_not_on_one_that_was_full_before(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "-o", "size=1m,nr_inodes=600"):
+        async with served(disk / "data") as server:
+            path = await server.create(10)
+        for number in range(600):
+            with contextlib.suppress(OSError):
+                (disk / f"ballast{number}").touch()
+        assert "No space left" in await start(disk / "other")
+        async with served(disk / "data") as server:
+            assert await server.offset(path) == 0
+            assert (await server.ask("DELETE", path)).status == 204
+
+
 async def test_a_secret_of_the_wrong_length_is_a_clear_line(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"short")
     assert "restore it from a backup" in await start(tmp_path)

@@ -29,6 +29,7 @@ from tusserver.model import Limits, Upload
 from tusserver.storage.disk import Disk
 from tusserver.storage.ground import Durability
 from tusserver.storage.local import LocalStorage
+from tusserver.storage.local_sink import LocalSink
 from tusserver.storage.local_writer import LocalWriter
 
 NOW, EXPIRE = time.time(), 3600.0
@@ -203,12 +204,25 @@ class Life:
                 await sink.write([story.data[sink.offset : stop]])
                 story.kill.least = stop
                 if mark and stop != end:
-                    sink._start_mark()
+                    await self.mark(sink, writer)
+            if isinstance(self.disk, Recorder):
+                self.disk.gate.set()
             await writer.jobs.settle()
             self.marked(story, writer)
             await sink.commit()
             if self.patch:
                 self.marked(story, writer)
+
+    async def mark(self, sink: LocalSink, writer: LocalWriter) -> None:
+        """Begin a mark, which ends before the next bytes come or only after them."""
+        if isinstance(self.disk, Recorder) and self.dice.random() < 0.5:
+            self.disk.gate.clear()
+            self.disk.syncing.clear()
+        sink._start_mark()
+        if isinstance(self.disk, Recorder) and not self.disk.gate.is_set() and self.durable:
+            await asyncio.to_thread(self.disk.syncing.wait)
+        else:
+            await writer.jobs.settle()
 
     def marked(self, story: Story, writer: LocalWriter) -> None:
         """What is synced now is safe."""
@@ -336,7 +350,11 @@ class Life:
         self.tell()
         await self.tick()
         for one in full:  # one whose finish failed just now has to wait
-            one.done(FINISHED if (await self.storage.load(one.id)).finished else UNFINISHED, durable=self.durable)
+            if (await self.storage.load(one.id)).finished:
+                one.done(FINISHED, durable=self.durable)
+            else:
+                one.done(UNFINISHED, durable=False)
+                one.power.states.discard(FINISHED)
         self.tell()
         await self.quiet()
 

@@ -54,7 +54,7 @@ ACTS: dict[str, list[Act]] = {
 
 async def live(root: Path, durability: Durability, dice: random.Random) -> Recorder:
     """A random life of some uploads, from the first start on."""
-    disk = Recorder(root, dice=dice)
+    disk = Recorder(root)
     stories = [
         Story(f"00{number:030x}", dice.randbytes(dice.choice((0, 1, 5000, 20_000, 60_000))), deferred=dice.random() < 0.3)
         for number in range(UPLOADS)
@@ -94,7 +94,7 @@ def fall(root: Path, trace: Trace, dice: random.Random) -> list[Story]:
 
 async def mend(root: Path, stories: list[Story], durability: Durability, dice: random.Random) -> Trace:
     """The start after the first cut."""
-    disk = Recorder(root, dice=dice)
+    disk = Recorder(root)
     life = Life(root, disk, durability, stories, boot="second")
     await life.start()
     for story in stories:

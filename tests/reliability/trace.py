@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import stat
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,18 +49,20 @@ class Died(BaseException):
 class Recorder(Disk):
     """A disk that notes each change. Syncs cost nothing and may be made to fail, and the process may be made to die before any change.
 
+    While `gate` is closed a sync that has begun waits for it: what others do meanwhile is not part of it.
+
     Args:
         root: Everything below it is noted; what is there already is safe.
-        dice: Let a sync take a little while, so that others come in between.
         left: The process dies when so many changes have been made; the last of them, if it is a write, gets half-way.
     """
 
-    def __init__(self, root: Path, *, dice: random.Random | None = None, left: int = 2**63) -> None:
+    def __init__(self, root: Path, *, left: int = 2**63) -> None:
         self.trace = Trace()
         self.left = left
         self.died = False
         self.failing_syncs = 0
-        self._pauses = random.Random(dice.random()) if dice else None  # of its own: it is used in threads
+        self.gate, self.syncing = threading.Event(), threading.Event()
+        self.gate.set()
         self._lock = threading.RLock()
         self._nodes: dict[int, int] = {}  # inode → number of the node in the trace
         self._count = 0
@@ -158,8 +158,8 @@ class Recorder(Disk):
         with self._lock:
             self._live()
             node, upto = self.node(fd), len(self.trace.changes)
-        if self._pauses is not None:
-            time.sleep(self._pauses.random() / 1000)
+        self.syncing.set()
+        self.gate.wait()
         with self._lock:
             failed = self.failing_syncs > 0 and not stat.S_ISDIR(os.fstat(fd).st_mode)
             self._note(Synced(node, upto, failed=failed))

@@ -1,7 +1,7 @@
 """The body of one request on its way to the end of an upload's content, and the marks that are set beside it.
 
-The law: a mark never stands in front of the bytes. It is begun while a body is coming in, when 64 MiB or five seconds' worth are not durable yet,
-and none is begun after the body has ended.
+The law: a mark never stands in front of the bytes. It is begun while a body is coming in, when 64 MiB or five seconds' worth are not durable yet;
+none is begun after the body has ended, and none after one has failed (it would succeed, and what the failed one lost would count as durable).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LocalSink(Sink):
         self._start_mark()
 
     def _start_mark(self) -> None:
-        if self._mark is None and not self._ended and self._writer.ground.durable:
+        if self._mark is None and self._writer.failed is None and not self._ended and self._writer.ground.durable:
             self._mark = self._writer.jobs.begin("sync", self._writer.mark)
             self._mark.add_done_callback(self._marked)
 
