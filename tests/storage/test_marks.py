@@ -60,6 +60,7 @@ async def test_no_mark_is_begun_on_data_whose_mark_has_failed(tmp_path: Path, mo
         disk.sink = sink
         await sink.write([b"a" * 10])
         await sink.write([b"b" * 10])
+        await sink._writer.jobs.settle()
         await asyncio.sleep(0)
         disk.sink = None
         with pytest.raises(StorageFailed):
