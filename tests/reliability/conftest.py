@@ -27,3 +27,10 @@ def two_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders for 2 instead of 256 kinds of id: a start and a full round of the sweeper take less time."""
     for module in ("birth", "local"):
         monkeypatch.setattr(f"tusserver.storage.{module}.BUCKETS", ("00", "ff"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What tries for long is slow."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
