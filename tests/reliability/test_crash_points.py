@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability.faults import FAULTS
 from tests.reliability.life import Life, Story
 from tests.reliability.trace import Died, Recorder
 from tests.reliability.verdict import judge
@@ -164,3 +165,10 @@ async def test_a_death_before_any_change_of_disk_is_survived(memory: Path, durab
     seen = [await scene(memory, name, durability) for name in SCENES]
     total = sum(seen, Counter())
     tries.tell(f"{len(SCENES)} operations, {total.total()} deaths, then {dict(total)}; 0 lost, 0 wrong")
+
+
+@pytest.mark.usefixtures("two_buckets")
+async def test_a_record_that_gets_its_name_before_its_content_is_found(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS["rename_before_write"](monkeypatch.setattr)
+    with pytest.raises(AssertionError, match="mark, durability finish, death before change"):
+        await scene(memory, "mark", "finish")

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import tusserver
-from benchmarks.sweep import make_uploads
 from tests.reliability.faults import Replace, rename_before_write
 from tests.reliability.full_disk import Client, FullDisk, GaveUp, Kind, fill, wait_for
+from tests.storage.contract import new
 from tests.support.image import MIB, Image
 from tests.support.tries import Tries
 from tests.support.wire import OFFSET_TYPE, Served, served
@@ -345,7 +346,8 @@ async def test_a_disk_that_became_read_only_is_trouble_that_passes(real: RealDis
 async def test_a_folder_with_many_uploads_is_swept_while_one_is_asked_for(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with served(data, config=CALM) as server:
-        make_uploads(data, 1000)
+        for _ in range(1000):
+            await server.uploads.engine.storage.create(new(1000, created=time.time()))
         before = sorted(path.name for path in data.glob("uploads/??/*"))
         path = await server.create(10)
         round_of_the_sweeper = asyncio.create_task(sweep(server))

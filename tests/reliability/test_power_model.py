@@ -19,7 +19,7 @@ from tests.reliability.life import ABSENT, FINISHED, UNFINISHED, Life, Story
 from tests.reliability.rubble import Rubble
 from tests.reliability.test_crash_points import empty
 from tests.reliability.trace import Recorder, Trace
-from tests.reliability.verdict import judge, look
+from tests.reliability.verdict import judge, look, survey
 from tests.support.tries import Tries
 from tusserver.errors import TusError
 from tusserver.storage.ground import Durability
@@ -97,10 +97,13 @@ async def mend(root: Path, stories: list[Story], durability: Durability, dice: r
     disk = Recorder(root)
     life = Life(root, disk, durability, stories, boot="second")
     await life.start()
-    for story in stories:
-        if await look(life, story, power=True) != ABSENT:
-            await life.repair(story)
-    await life.sweep()
+    if life.durable:
+        for story in stories:
+            if await look(life, story, power=True) != ABSENT:
+                await life.repair(story)
+        await life.sweep()
+    else:
+        await survey(life)
     await life.stop()
     return disk.trace
 
