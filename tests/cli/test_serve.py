@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
     code, text = serve_and_fail(tmp_path)
     assert code == 1
-    assert re.fullmatch(r"tusserver: .* cannot be used as a data folder: File exists\n", text)
+    assert re.fullmatch(r"tusserver: .* cannot be used as a data folder: Not a directory\n", text)
 
 
 def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
