@@ -112,10 +112,10 @@ async def power_cuts(memory: Path, durability: Durability, dice: random.Random, 
     """So many cuts, in as many lives as that takes."""
     seen: Counter[str] = Counter()
     for number in range(count):
-        if number % CUTS_A_LIFE == 0:
-            disk = await live(empty(memory / f"life{number}"), durability, dice)
-            shutil.rmtree(memory / f"life{number}")
         try:
+            if number % CUTS_A_LIFE == 0:
+                disk = await live(empty(memory / f"life{number}"), durability, dice)
+                shutil.rmtree(memory / f"life{number}")
             seen += await cut(memory / "cut", disk.trace, durability, dice)
         except (AssertionError, TusError) as error:
             raise AssertionError(f"durability {durability}, cut {number}: {error}") from error
